@@ -1,0 +1,1 @@
+"""Clusters and services: what uses a trained model or its embeddings."""

@@ -1,0 +1,1 @@
+"""The ``graphsys`` program: one thin command per stage."""

@@ -1,0 +1,1 @@
+"""Types, errors, configuration, seeding and measurement: what every other layer stands on."""

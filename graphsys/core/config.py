@@ -1,0 +1,268 @@
+"""The run file: one tree of frozen models, with every default, unit and limit in one place."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from graphsys.core.errors import ConfigError
+from graphsys.core.units import parse_bytes
+
+
+def _parse_size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_bytes(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _parse_share(value: object) -> object:
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return value.strip()
+    return _parse_size(value)
+
+
+Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0)]
+Share = Annotated[int | str, BeforeValidator(_parse_share)]  # bytes, or "10%" of the features
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class TaskConfig(_Section):
+    """What is learned."""
+
+    type: Literal["node_classification", "node_regression"] = Field(
+        "node_classification", description="What is predicted; multi-label follows from y [N, C]."
+    )
+    node_type: str | None = Field(None, description="Node type to predict; may be left out when the store has one.")
+
+
+class SamplerConfig(_Section):
+    """How neighbourhoods are drawn."""
+
+    fanouts: tuple[int, ...] = Field((10, 10), description="In-neighbours per node and hop, seeds outwards; -1: all.")
+    batch_size: int = Field(1024, gt=0, description="Seeds per batch.")
+    samples: Literal["frozen", "fresh"] = Field(
+        "fresh", description="fresh: new samples every epoch; frozen: those of the first epoch, again and again."
+    )
+    seed: int = Field(0, ge=0, lt=1 << 63, description="Seed of shuffling and sampling.")
+    threads: int = Field(0, ge=0, description="Sampling threads; 0: one per core. Never changes the result.")
+
+    @model_validator(mode="after")
+    def _check_fanouts(self) -> Self:
+        if not self.fanouts:
+            raise ValueError("fanouts is empty; give one number per hop, such as [10, 10]")
+        bad = [fanout for fanout in self.fanouts if fanout == 0 or fanout < -1]
+        if bad:
+            raise ValueError(f"fanouts holds {bad[0]}; each entry is a number of neighbours above 0, or -1 for all")
+        return self
+
+
+class PackConfig(_Section):
+    """How features reach the trainer."""
+
+    mode: Literal["auto", "packed", "cached", "direct", "memory"] = Field(
+        "auto", description="packed: sequential windows; cached, direct: rows from the store; memory: all in RAM."
+    )
+    host_cache: Share = Field("10%", description="Rows kept in memory between batches: bytes, or % of the features.")
+    window: Literal["auto"] | Annotated[int, Field(gt=0)] = Field("auto", description="Batches per window.")
+    codec: Literal["float32", "float16"] = Field("float32", description="How feature rows are stored in windows.")
+    disk: Size = Field(parse_bytes("20GiB"), description="Most bytes that windows may occupy.")
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> Self:
+        if isinstance(self.host_cache, str):
+            try:
+                share = float(self.host_cache[:-1])
+            except ValueError:
+                share = -1.0
+            if not 0 <= share <= 100:
+                raise ValueError(f"host_cache is '{self.host_cache}'; give 0% to 100%, or a size such as 512MiB")
+        elif self.host_cache < 0:
+            raise ValueError("host_cache is negative; give a size such as 512MiB, or 0%")
+        return self
+
+
+class ModelConfig(_Section):
+    """The network: a built-in by name, or any module by import path."""
+
+    name: Literal["sage", "gcn", "gat", "gin"] = Field("sage", description="Built-in model.")
+    class_path: str | None = Field(
+        None, alias="class", description="User model, as package.module:Class; takes the place of name."
+    )
+    style: Literal["pyg", "dgl"] = Field(
+        "pyg", description="What a user model's forward takes: (x, edge_index) or (blocks, x)."
+    )
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Further keyword arguments of a user model.")
+    hidden: int = Field(64, gt=0, description="Width of the hidden layers.")
+    num_layers: int | None = Field(None, gt=0, description="Layers; must equal the number of fanouts.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout between layers, and on the input.")
+    heads: int = Field(4, gt=0, description="Attention heads (gat).")
+
+
+class TrainerConfig(_Section):
+    """How the weights are fitted."""
+
+    strategy: Literal["minibatch"] = Field("minibatch", description="Training strategy.")
+    epochs: int = Field(30, gt=0, description="Passes over the training nodes.")
+    lr: float = Field(0.01, gt=0, description="Learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="Optimizer.")
+    scheduler: Literal["none", "cosine", "step", "plateau"] = Field("none", description="Learning-rate schedule.")
+    scheduler_step: int = Field(10, gt=0, description="Epochs between drops (step), or patience (plateau).")
+    scheduler_gamma: float = Field(0.5, gt=0, lt=1, description="Factor of a drop (step, plateau).")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="Seed of initial weights and dropout.")
+    checkpoint_every: int = Field(1000, gt=0, description="Steps between checkpoints; one is also kept per run end.")
+    eval_every: int = Field(1, gt=0, description="Epochs between validations.")
+    patience: int | None = Field(None, gt=0, description="Stop after this many validations without improvement.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Autocast type.")
+    threads: int = Field(0, ge=0, description="Torch threads; 0: one per core.")
+    keep: Literal["best", "last"] = Field("best", description="Weights a run ends with: best validation, or last.")
+
+
+class ClusterConfig(_Section):
+    """Where processes run."""
+
+    address: str = Field("local", description="Ray address, or local.")
+    num_workers: Literal[1] = Field(1, description="Training processes.")
+
+
+class EmbedConfig(_Section):
+    """What the embedding table holds."""
+
+    layer: Literal["last"] | Annotated[int, Field(gt=0)] = Field(
+        "last", description="Layer whose output is kept, counted from 1; last is the model's output."
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="Type of the vectors.")
+
+
+class RunConfig(_Section):
+    """One run, whole; the key names are stable."""
+
+    store: Path = Field(description="Store to learn from.")
+    out: Path = Field(description="Folder that receives everything the run writes.")
+    memory: Size = Field(description="Hard limit of every stage's data, in bytes; the interpreter comes on top.")
+    task: TaskConfig = TaskConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    pack: PackConfig = PackConfig()
+    model: ModelConfig = ModelConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    embed: EmbedConfig = EmbedConfig()
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> Self:
+        layers, hops = self.model.num_layers, len(self.sampler.fanouts)
+        if layers is not None and layers != hops:
+            raise ValueError(
+                f"sampler.fanouts has {hops} entries and model.num_layers is {layers}; a model of {layers} layers "
+                f"needs {layers} fanouts, one per hop"
+            )
+        if isinstance(self.embed.layer, int) and self.embed.layer > hops:
+            raise ValueError(f"embed.layer is {self.embed.layer}, but the model has {hops} layers; give 1 to {hops}")
+        return self
+
+    @property
+    def num_layers(self) -> int:
+        """Number of message-passing layers L, equal to the number of fanouts."""
+        return len(self.sampler.fanouts)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole config as plain JSON values, sizes in bytes."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def load_run(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Return the run that a YAML file describes, with ``a.b=value`` overrides applied.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown or a value is wrong; every fault is named with its key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"run file {path} cannot be read: {reason}") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise ConfigError(f"run file {path} is not YAML{where}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"run file {path} holds {type(tree).__name__}, not keys and values such as 'store: my.gs'")
+    for override in overrides or []:
+        _apply_override(tree, override)
+    return parse_run(tree, origin=str(path))
+
+
+def parse_run(tree: dict[str, Any], *, origin: str = "run") -> RunConfig:
+    """Return the validated run of a plain dict; ``origin`` names it in messages.
+
+    Raises:
+        ConfigError: As :func:`load_run`.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        # A union reports one fault per member; the first names the key and what was found.
+        by_key = {_key(fault["loc"]): _fault(fault) for fault in reversed(error.errors())}
+        raise ConfigError(f"{origin}: {'; '.join(reversed(by_key.values()))}") from error
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"--set {override}: write it as key=value, such as --set trainer.lr=0.003")
+    *parents, last = key.split(".")
+    branch = tree
+    for parent in parents:
+        child = branch.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: '{parent}' holds a value, not further keys")
+        branch = child
+    try:
+        branch[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location[:-1]:
+        child = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(child, type) and issubclass(child, BaseModel)):
+            return []
+        model = child
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _location(parts: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    inner = ("function-", "constrained-", "literal[")  # pydantic's own names of a union's members
+    return tuple(part for part in parts if part not in ("int", "str") and not str(part).startswith(inner))
+
+
+def _key(parts: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in _location(parts)) or "the run"
+
+
+def _fault(fault: Any) -> str:
+    location, key = _location(fault["loc"]), _key(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(location)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"unknown key '{key}'{hint}"
+    if fault["type"] == "missing":
+        return f"the key '{key}' is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return message if key == "the run" else f"{key}: {message}"
+    return f"{key} is {fault['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,45 @@
+"""One root for every error a user can cause or meet.
+
+A message names the object, what was found, what was expected, and the next step. The command line prints it as one
+sentence and ends with exit code 2.
+"""
+
+
+class GraphsysError(Exception):
+    """Root of all errors that graphsys raises on purpose."""
+
+
+class ConfigError(GraphsysError):
+    """A run file, an option or an argument is wrong."""
+
+
+class InputError(GraphsysError):
+    """A raw file or array that the user gave cannot be used."""
+
+
+class NodeIdError(GraphsysError):
+    """A node id is outside the graph, or an external id is unknown or given twice."""
+
+
+class ArtefactError(GraphsysError):
+    """A path does not hold the artefact that was expected there."""
+
+
+class FormatVersionError(ArtefactError):
+    """An artefact was written by a newer format than this program reads."""
+
+
+class CorruptError(ArtefactError):
+    """The bytes on disk are not the bytes that were written."""
+
+
+class StaleArtefactError(ArtefactError):
+    """An artefact was made from another parent or with another configuration."""
+
+
+class MemoryBudgetError(GraphsysError):
+    """The memory budget is too small for a stage to work; the message says what would do."""
+
+
+class DiskError(GraphsysError):
+    """The operating system refused a read or a write (full disk, no permission, missing path)."""

@@ -1,0 +1,84 @@
+"""What a stage cost: seconds, device bytes, useful bytes, peak memory."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+_IO = Path("/proc/self/io")
+_STATUS = Path("/proc/self/status")
+
+
+def device_bytes() -> tuple[int, int]:
+    """Return (read, written) bytes that this process caused at the block device; page-cache hits do not count.
+
+    Source:
+        proc(5), /proc/pid/io, fields read_bytes and write_bytes.
+    """
+    fields = dict(line.split(": ") for line in _IO.read_text().splitlines())
+    return int(fields["read_bytes"]), int(fields["write_bytes"])
+
+
+def rss_bytes() -> int:
+    """Return the resident set of this process in bytes, file maps included."""
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+class _PeakWatch:
+    """Samples the resident set; portable, and needs no right to reset the kernel's own mark."""
+
+    def __init__(self, period_s: float = 0.02) -> None:
+        self.peak = rss_bytes()
+        self._period_s = period_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="graphsys-peak-rss", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):
+            self.peak = max(self.peak, rss_bytes())
+
+    def close(self) -> int:
+        self._stop.set()
+        self._thread.join()
+        self.peak = max(self.peak, rss_bytes())
+        return self.peak
+
+
+@dataclass(slots=True, kw_only=True)
+class StageReport:
+    """Cost of one stage; filled while the stage runs."""
+
+    name: str
+    seconds: float = 0.0
+    device_bytes_read: int = 0  # from the kernel's counters, page-cache hits excluded
+    device_bytes_written: int = 0
+    useful_bytes: int = 0  # bytes the stage needed: feature rows, edges, hops
+    peak_rss_bytes: int = 0
+    skipped: bool = False  # True when an earlier run had finished it
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return asdict(self)
+
+
+@contextmanager
+def measure(name: str) -> Iterator[StageReport]:
+    """Measure the block as stage ``name``; the report is complete when the block ends, also by an error."""
+    report = StageReport(name=name)
+    watch = _PeakWatch()
+    read_before, written_before = device_bytes()
+    started = time.perf_counter()
+    try:
+        yield report
+    finally:
+        report.seconds = time.perf_counter() - started
+        read_after, written_after = device_bytes()
+        report.device_bytes_read = read_after - read_before
+        report.device_bytes_written = written_after - written_before
+        report.peak_rss_bytes = watch.close()

@@ -1,0 +1,1 @@
+"""``torch.nn.Module`` models; no I/O happens here."""

@@ -1,0 +1,1 @@
+"""Seeds to sampled batches, offline and online."""

@@ -1,0 +1,204 @@
+"""Writes that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from graphsys.core.errors import DiskError, GraphsysError
+
+PARTIAL_SUFFIX = ".partial"
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
+    errno.EACCES: "permission denied; check the owner and mode of the folder",
+    errno.EPERM: "the operation is not permitted there; check the owner and mode of the folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOENT: "no such file or folder; check the path",
+    errno.EIO: "the device reports an input/output error; check the disk",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder, not a file",
+}
+
+
+@contextmanager
+def disk_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn an operating-system error of the block into one sentence about ``path``.
+
+    Args:
+        action: What was being done, such as "write" or "read".
+
+    Raises:
+        DiskError: The system refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise DiskError(f"cannot {action} {path}: {reason}") from error
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file's or a folder's own entry to the device."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def partial_path(path: Path) -> Path:
+    """Return the hidden sibling under which ``path`` is built."""
+    return path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder with all it holds; a missing one is fine."""
+    with disk_errors("remove", path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file that takes the name ``path`` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        DiskError: The system refused; ``path`` is as it was.
+    """
+    partial = partial_path(path)
+    try:
+        with disk_errors("write", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            # Without this, a power cut could lose the rename while a manifest written later survives.
+            fsync_path(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` by a file with exactly ``content``, atomically."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new folder that takes the name ``path`` when the block ends well, and vanishes when it does not.
+
+    What a killed run left under the temporary name is removed first.
+
+    Args:
+        overwrite: Replace an existing ``path``; otherwise its existence is an error.
+
+    Raises:
+        DiskError: ``path`` exists, or the system refused; ``path`` is as it was.
+    """
+    if path.exists() and not overwrite:
+        raise DiskError(f"{path} exists; choose another name, or pass --overwrite to replace it")
+    partial = partial_path(path)
+    remove_path(partial)
+    try:
+        with disk_errors("write", path):
+            partial.mkdir(parents=True)
+            yield partial
+            _fsync_tree(partial)
+            if path.exists():
+                _replace_folder(partial, path)
+            else:
+                partial.rename(path)
+            fsync_path(path.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, GraphsysError | OSError):
+            _remove_empty_parents(path.parent)
+        raise
+
+
+def _remove_empty_parents(folder: Path) -> None:
+    # Nothing is left half-made: an out folder that only the failed write created goes too.
+    if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    # A folder cannot be renamed over a full one. Between the two renames the old artefact has another name; the
+    # window is two system calls, and the next run finds either the new artefact or none and builds it again.
+    retired = old.with_name(f".{old.name}.retired")
+    remove_path(retired)
+    old.rename(retired)
+    new.rename(old)
+    remove_path(retired)
+
+
+def _fsync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            fsync_path(Path(root) / name)
+        fsync_path(Path(root))
+
+
+def folder_bytes(path: Path) -> int:
+    """Return the bytes of all files below ``path``."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+class SequentialWriter:
+    """Writes a file from front to back and keeps the page cache clean behind itself.
+
+    Dirty pages count against a memory cgroup, and version 1 groups do not throttle their writers: without the
+    regular flush a fast producer is killed although its own buffers are small.
+    """
+
+    def __init__(self, path: Path, *, flush_bytes: int = 64 << 20) -> None:
+        self.path = path
+        self.nbytes = 0
+        self._flush_bytes = flush_bytes
+        self._flushed = 0
+        with disk_errors("write", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb", buffering=1 << 20)
+
+    def write(self, content: Any) -> None:
+        """Append the bytes of ``content`` (bytes, or a C-contiguous array)."""
+        view = memoryview(content).cast("B") if not isinstance(content, bytes) else memoryview(content)
+        with disk_errors("write", self.path):
+            self._file.write(view)
+            self.nbytes += view.nbytes
+            if self.nbytes - self._flushed >= self._flush_bytes:
+                self._clean()
+
+    def _clean(self) -> None:
+        self._file.flush()
+        drop_cache(self._file.fileno())
+        self._flushed = self.nbytes
+
+    def close(self) -> None:
+        """Flush to the device and close."""
+        with disk_errors("write", self.path):
+            self._clean()
+            self._file.close()
+
+    def abort(self) -> None:
+        """Close without care for the content."""
+        self._file.close()
+
+
+def drop_cache(fd: int) -> None:
+    """Write a file's dirty pages out and let its page cache go."""
+    os.fdatasync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,166 @@
+"""The manifest of an artefact: what it is, what it holds, what it was made from.
+
+A manifest is canonical JSON with its own checksum, so that every byte of it is covered; its fingerprint names the
+artefact in its children's manifests.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from graphsys.core.errors import ArtefactError, CorruptError, FormatVersionError
+from graphsys.storage.files import disk_errors, write_bytes
+from graphsys.storage.flat import FlatArray, FlatSpec
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What an artefact says of itself."""
+
+    kind: str  # "store", "checkpoint", "embedding_table", "inference", ...
+    config: dict[str, Any]  # the resolved settings it was made with
+    parents: dict[str, str]  # role -> fingerprint, such as {"store": "3f..."}
+    content: dict[str, Any]  # counts and schema, by kind
+    arrays: dict[str, FlatSpec] = field(default_factory=dict)  # path below the artefact -> flat array
+    files: dict[str, str] = field(default_factory=dict)  # path below the artefact -> xxh3_128 of a whole file
+    format_version: int = FORMAT_VERSION
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, the checksum left out."""
+        return {
+            "format": f"graphsys.{self.kind}",
+            "format_version": self.format_version,
+            "config": self.config,
+            "parents": self.parents,
+            "content": self.content,
+            "arrays": {name: spec.as_dict() for name, spec in self.arrays.items()},
+            "files": self.files,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits that depend on everything the manifest says, so on all the artefact's bytes."""
+        return fingerprint(self.as_dict())
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON spelling of ``value``: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def fingerprint(value: Any) -> str:
+    """Return 32 hex digits that depend on every part of a JSON value."""
+    return xxhash.xxh3_128(canonical(value)).hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """Return the xxh3_128 of a whole file, as 32 hex digits."""
+    digest = xxhash.xxh3_128()
+    with disk_errors("read", path), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sealed_json(value: dict[str, Any]) -> bytes:
+    """Return ``value`` as JSON that carries its own checksum."""
+    return canonical({**value, "checksum": fingerprint(value)}) + b"\n"
+
+
+def open_sealed_json(path: Path) -> dict[str, Any]:
+    """Return what :func:`sealed_json` wrote.
+
+    Raises:
+        ArtefactError: It is not such a file.
+        CorruptError: A byte differs from what was written.
+    """
+    with disk_errors("read", path):
+        raw = path.read_bytes()
+    try:
+        value: dict[str, Any] = json.loads(raw)
+        checksum = value.pop("checksum")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CorruptError(f"{path} is corrupt or not a graphsys file: it holds no sealed JSON") from error
+    if sealed_json(value) != raw or checksum != fingerprint(value):
+        raise CorruptError(f"{path} is corrupt: its bytes do not match the checksum it carries")
+    return value
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into an artefact's folder."""
+    write_bytes(folder / MANIFEST_NAME, sealed_json(manifest.as_dict()))
+
+
+def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
+    """Return the manifest of the artefact at ``folder``.
+
+    Args:
+        kind: What the artefact must be; None takes any.
+
+    Raises:
+        ArtefactError: There is no artefact, or one of another kind.
+        FormatVersionError: It was written by a newer format.
+        CorruptError: The manifest's bytes changed.
+    """
+    wanted = f"a graphsys {kind.replace('_', ' ')}" if kind else "a graphsys artefact"
+    path = folder / MANIFEST_NAME
+    if not folder.exists():
+        raise ArtefactError(f"{folder} does not exist; expected {wanted} there")
+    if not path.is_file():
+        raise ArtefactError(f"{folder} is not {wanted}: it has no {MANIFEST_NAME}")
+    value = open_sealed_json(path)
+    found = str(value.get("format", "")).removeprefix("graphsys.")
+    version = value.get("format_version", 0)
+    if kind is not None and found != kind:
+        raise ArtefactError(f"{folder} is not {wanted}: it is a {found.replace('_', ' ') or 'file of another program'}")
+    if version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{folder} has {found} format version {version}; this program reads up to {FORMAT_VERSION}. "
+            f"Upgrade graphsys"
+        )
+    return Manifest(
+        kind=found,
+        config=value["config"],
+        parents=value["parents"],
+        content=value["content"],
+        arrays={name: FlatSpec.from_dict(spec) for name, spec in value["arrays"].items()},
+        files=value["files"],
+        format_version=version,
+    )
+
+
+def verify_folder(folder: Path, manifest: Manifest) -> int:
+    """Check every array and file that a manifest names, and that nothing else lies there; return the bytes read.
+
+    Raises:
+        CorruptError: The first difference found, by file and place.
+    """
+    nbytes = (folder / MANIFEST_NAME).stat().st_size
+    expected = {MANIFEST_NAME}
+    for name, spec in manifest.arrays.items():
+        array = FlatArray(folder / name, spec)
+        array.verify()
+        expected |= {f"{name}/zarr.json", array.path.relative_to(folder).as_posix()}
+        nbytes += array.path.stat().st_size
+    for name, checksum in manifest.files.items():
+        expected.add(name)
+        path = folder / name
+        if not path.is_file():
+            raise CorruptError(f"{path} is missing; the manifest names it. Make the artefact again")
+        found = file_checksum(path)
+        if found != checksum:
+            raise CorruptError(
+                f"{path} is corrupt: xxh3 {found}, the manifest says {checksum}. Make the artefact again"
+            )
+        nbytes += path.stat().st_size
+    surplus = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    for name in surplus:
+        if name not in expected:
+            raise CorruptError(f"{folder / name} does not belong to the artefact; the manifest does not name it")
+    return nbytes

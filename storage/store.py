@@ -1,0 +1,142 @@
+"""A store: one graph on disk, opened for reading. Layout: ``docs/format/store.md``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from graphsys.core.errors import ArtefactError, ConfigError
+from graphsys.core.types import SPLITS, EdgeType, NodeIds, Topology, edge_type_key, parse_edge_type
+from graphsys.storage.flat import FlatArray
+from graphsys.storage.id_map import IdMap
+from graphsys.storage.manifest import Manifest, read_manifest
+
+LabelKind = Literal["none", "class", "multilabel", "value"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTypeInfo:
+    """What the manifest says of one node type."""
+
+    name: str
+    num_nodes: int
+    num_features: int  # D; 0 when the type has no features
+    label_kind: LabelKind
+    num_classes: int  # classes, labels or targets; 0 without labels
+    id_kind: Literal["identity", "integer", "string"]
+
+
+class Store:
+    """A graph on disk. Arrays are opened when asked for; nothing is read before."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.fingerprint = manifest.fingerprint
+        self.node_types = {
+            name: NodeTypeInfo(name=name, **info) for name, info in manifest.content["node_types"].items()
+        }
+        self.edge_types: dict[EdgeType, dict[str, Any]] = {
+            parse_edge_type(key): info for key, info in manifest.content["edge_types"].items()
+        }
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Open the store at ``path``.
+
+        Raises:
+            ArtefactError: It is not a store, or one of a newer format.
+            CorruptError: Its manifest changed.
+        """
+        return cls(path, read_manifest(path, "store"))
+
+    def node_type(self, name: str | None = None) -> NodeTypeInfo:
+        """Return the named node type, or the only one.
+
+        Raises:
+            ConfigError: The type is unknown, or none was named and there are several.
+        """
+        known = ", ".join(self.node_types)
+        if name is None:
+            if len(self.node_types) != 1:
+                raise ConfigError(f"{self.path} has the node types {known}; name one with task.node_type")
+            return next(iter(self.node_types.values()))
+        if name not in self.node_types:
+            raise ConfigError(f"{self.path} has no node type '{name}'; it has {known}")
+        return self.node_types[name]
+
+    def edge_type_within(self, node_type: str) -> EdgeType:
+        """Return the one edge type that joins ``node_type`` to itself.
+
+        Raises:
+            ConfigError: There is none, or several.
+        """
+        within = [key for key in self.edge_types if key[0] == node_type and key[2] == node_type]
+        if len(within) != 1:
+            found = ", ".join(edge_type_key(key) for key in within) or "none"
+            raise ConfigError(
+                f"{self.path}: training needs one edge type from '{node_type}' to '{node_type}'; it has {found}"
+            )
+        return within[0]
+
+    def array(self, name: str) -> FlatArray:
+        """Open an array by its path below the store, such as ``nodes/paper/x``.
+
+        Raises:
+            ArtefactError: The store has no such array.
+        """
+        if name not in self.manifest.arrays:
+            raise ArtefactError(f"{self.path} has no array '{name}'; it has {', '.join(self.manifest.arrays)}")
+        return FlatArray(self.path / name, self.manifest.arrays[name])
+
+    def has(self, name: str) -> bool:
+        """Whether the store holds the array ``name``."""
+        return name in self.manifest.arrays
+
+    def features(self, node_type: str) -> FlatArray:
+        """Open the features [N, D] float32 of a node type.
+
+        Raises:
+            ArtefactError: It has none.
+        """
+        if not self.has(f"nodes/{node_type}/x"):
+            raise ArtefactError(f"{self.path}: node type '{node_type}' has no features; import it with features")
+        return self.array(f"nodes/{node_type}/x")
+
+    def labels(self, node_type: str) -> npt.NDArray[Any]:
+        """Return y, memory-mapped: class [N] int64 (-1: none), multilabel [N, C] uint8, value [N] or [N, C] float32."""
+        if not self.has(f"nodes/{node_type}/y"):
+            raise ArtefactError(f"{self.path}: node type '{node_type}' has no labels; import it with labels")
+        return self.array(f"nodes/{node_type}/y").memmap()
+
+    def split(self, node_type: str, name: str) -> NodeIds:
+        """Return the ascending node ids [*] of split ``name`` (train, val or test); empty when there is none."""
+        if not self.has(f"nodes/{node_type}/split"):
+            return np.empty(0, np.int64)
+        code = 1 + SPLITS.index(name)
+        # One byte per node: reading it whole costs N bytes for a moment.
+        return np.flatnonzero(self.array(f"nodes/{node_type}/split").read() == code).astype(np.int64)
+
+    def id_map(self, node_type: str) -> IdMap:
+        """Open the id map of a node type, memory-mapped."""
+        info = self.node_types[node_type]
+        return IdMap.read(info.id_kind, info.num_nodes, self.path, f"id_map/{node_type}", self.manifest.arrays)
+
+    def topology(self, edge_type: EdgeType, *, in_memory: bool = False) -> Topology:
+        """Return the in-edges of an edge type: memory maps, or private copies with ``in_memory``."""
+        base = f"topology/{edge_type_key(edge_type)}"
+
+        def load(name: str) -> npt.NDArray[Any]:
+            array = self.array(f"{base}/{name}")
+            return array.read() if in_memory else array.memmap()
+
+        optional = {name: load(name) for name in ("edge_id", "timestamp", "weight") if self.has(f"{base}/{name}")}
+        num_src_nodes = self.node_types[edge_type[0]].num_nodes
+        return Topology(indptr=load("indptr"), indices=load("indices"), num_src_nodes=num_src_nodes, **optional)
+
+    def topology_nbytes(self, edge_type: EdgeType) -> int:
+        """Bytes of ``indptr`` and ``indices`` together."""
+        base = f"topology/{edge_type_key(edge_type)}"
+        return sum(self.manifest.arrays[f"{base}/{name}"].nbytes for name in ("indptr", "indices"))
