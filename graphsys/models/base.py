@@ -1,0 +1,111 @@
+"""The seam between a network and the batches it runs on.
+
+A network takes whole sampled batches (:class:`BatchModel`). One that also runs layer by layer
+(:class:`LayerwiseModel`) gets exact inference over all nodes at the cost of one pass per layer.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from graphsys.core.errors import ConfigError
+
+
+class GraphBatch(Protocol):
+    """What a network sees of a mini-batch; all tensors lie on one device.
+
+    Nodes stand hop by hop, seeds first. Every node is expanded once, so the destinations of the first ``l`` hops are a
+    prefix of the nodes and their edges a prefix of the edges.
+    """
+
+    @property
+    def x(self) -> Tensor:
+        """[V, D] float32 features."""
+
+    @property
+    def edge_index(self) -> Tensor:
+        """[2, E] int64 local ids: row 0 sources, row 1 destinations, in the order of the hops."""
+
+    @property
+    def num_sampled_nodes(self) -> Sequence[int]:
+        """L + 1 counts that sum to V; the first is the batch size."""
+
+    @property
+    def num_sampled_edges(self) -> Sequence[int]:
+        """L counts that sum to E."""
+
+    @property
+    def in_degree(self) -> Tensor | None:
+        """[V] int32 in-degrees in the whole graph, where the network asked for them."""
+
+    @property
+    def batch_size(self) -> int:
+        """Number of seeds B."""
+
+    def to_dgl(self) -> tuple[Sequence[Any], Tensor]:
+        """Return (L DGL blocks, outermost first; x)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerHop:
+    """The edges that one layer runs on; destinations are the first ``num_dst`` of the source rows."""
+
+    edge_index: Tensor  # [2, E] int64 local: row 0 indexes the source rows, row 1 the destinations
+    num_dst: int
+    in_degree: Tensor | None = None  # [num_src] int32 in-degree in the whole graph
+
+
+class BatchModel(nn.Module, ABC):
+    """A network that maps a sampled batch to one output row per seed."""
+
+    num_layers: int  # message-passing layers, equal to the number of hops it needs
+    needs_degree: bool = False  # whether batches and hops must carry in_degree
+
+    @abstractmethod
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Return [B, out] outputs of the seeds."""
+
+
+class LayerwiseModel(BatchModel):
+    """A network whose layers can be run one at a time over all nodes.
+
+    Chaining :meth:`forward_layer` over whole neighbourhoods gives what :meth:`forward` gives on a batch that keeps all
+    neighbours.
+    """
+
+    @abstractmethod
+    def forward_layer(self, index: int, x: Tensor, hop: LayerHop) -> Tensor:
+        """Return the output of layer ``index``, with the dropout before and the activation behind it.
+
+        Args:
+            index: Layer in [0, num_layers).
+            x: [num_src, D_in] outputs of the layer before, or features; destinations first.
+            hop: The edges into the destinations.
+
+        Returns:
+            [num_dst, D_out].
+        """
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Return [B, out]; each layer runs only on the nodes and edges that the seeds still need."""
+        x = batch.x
+        for index in range(self.num_layers):
+            x = self.forward_layer(index, x, prefix_hop(batch, self.num_layers - index))
+        return x
+
+
+def prefix_hop(batch: GraphBatch, depth: int) -> LayerHop:
+    """Return the first ``depth`` hops of ``batch`` as one layer's edges: views, no copies."""
+    num_hops = len(batch.num_sampled_edges)
+    if depth > num_hops:
+        raise ConfigError(f"a model of {depth} layers got a batch of {num_hops} hops; give one fanout per layer")
+    num_dst = sum(batch.num_sampled_nodes[:depth])
+    num_src = sum(batch.num_sampled_nodes[: depth + 1])
+    return LayerHop(
+        edge_index=batch.edge_index[:, : sum(batch.num_sampled_edges[:depth])],
+        num_dst=num_dst,
+        in_degree=None if batch.in_degree is None else batch.in_degree[:num_src],
+    )

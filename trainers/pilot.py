@@ -1,0 +1,83 @@
+"""A few batches sampled ahead of everything else: how large they are and how far they overlap."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphsys.core.config import RunConfig
+from graphsys.core.types import BatchKey, NodeIds, Topology
+from graphsys.samplers.neighbor import sample_neighbors
+from graphsys.samplers.schedule import Schedule
+
+PILOT_BATCHES = 8
+_MARGIN = 1.15  # the largest of a run's batches over the largest of the pilot's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilot:
+    """What a few batches of a schedule look like."""
+
+    num_graph_nodes: int  # N
+    mean_nodes: float  # distinct nodes per batch
+    mean_edges: float  # sampled edges per batch
+    max_nodes: int  # upper estimate over the whole schedule
+    max_edges: int
+    trace: tuple[NodeIds, ...]  # node ids of each pilot batch
+    seconds_per_batch: float  # on one thread; no decision depends on it
+
+    def hit_share(self, num_slots: int) -> float:
+        """Return the share of a batch's rows that a cache of ``num_slots`` rows serves, estimated from below.
+
+        Each pilot batch is looked up in the rows that the others want most often; slots that those leave free are taken
+        to hold any of the other nodes with equal chance. An optimal plan does better.
+        """
+        if num_slots >= self.num_graph_nodes:
+            return 1.0
+        if num_slots <= 0:
+            return 0.0
+        hits = sum(self._hits(index, num_slots) for index in range(len(self.trace)))
+        return hits / max(sum(node.shape[0] for node in self.trace), 1)
+
+    def _hits(self, index: int, num_slots: int) -> float:
+        batch = self.trace[index]
+        others = [node for place, node in enumerate(self.trace) if place != index]
+        if not others:
+            return batch.shape[0] * num_slots / self.num_graph_nodes
+        node, count = np.unique(np.concatenate(others), return_counts=True)
+        kept = node if node.shape[0] <= num_slots else node[np.argsort(-count, kind="stable")[:num_slots]]
+        hits = int(np.isin(batch, kept).sum())
+        free = max(num_slots - node.shape[0], 0) / max(self.num_graph_nodes - node.shape[0], 1)
+        return hits + (batch.shape[0] - hits) * free
+
+
+def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
+    """Sample up to eight batches spread over the schedule; the result depends on the arguments only, times aside.
+
+    Args:
+        topology: in-edges of the graph; may be memory-mapped.
+    """
+    count = min(PILOT_BATCHES, schedule.num_batches)
+    positions = np.unique(np.linspace(0, schedule.num_batches - 1, count).astype(np.int64))
+    sizes: list[tuple[int, int]] = []
+    trace: list[NodeIds] = []
+    seconds: list[float] = []
+    for position in positions:
+        seeds = schedule.seeds(int(position))
+        key = BatchKey(seed=schedule.seed, epoch=seeds.epoch, batch_id=seeds.batch_id)
+        started = time.perf_counter()
+        batch = sample_neighbors(topology, seeds.node, run.sampler.fanouts, key=key)
+        seconds.append(time.perf_counter() - started)
+        sizes.append((batch.num_nodes, batch.num_edges))
+        trace.append(batch.node)
+    nodes, edges = np.array(sizes).T
+    return Pilot(
+        num_graph_nodes=topology.num_nodes,
+        mean_nodes=float(nodes.mean()),
+        mean_edges=float(edges.mean()),
+        max_nodes=min(int(nodes.max() * _MARGIN) + 1, topology.num_nodes),
+        max_edges=min(int(edges.max() * _MARGIN) + 1, topology.num_edges),
+        trace=tuple(trace),
+        # The first call compiles the kernel, so it says nothing about speed.
+        seconds_per_batch=float(np.median(seconds[1:] or seconds)),
+    )
