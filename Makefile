@@ -1,15 +1,53 @@
-PYTHON ?= python3
+# Needs Python 3.11 or newer, make and a C compiler; `make help` lists the targets.
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.graphsys-setup
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO ?= demo
+TESTS ?= tests
 
-.PHONY: setup demo test check format clean
+.PHONY: help setup demo test check format docs wheel clean
 
-setup: $(STAMP)
+help:  ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(STAMP)  ## Make .venv with every dependency at its pinned version.
 
 $(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "graphsys needs Python 3.11 or newer; install it, or run make PYTHON=/path/to/python" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned dependencies into $(VENV); this takes some minutes the first time."
 	@# torch goes first and alone, by its pin: any other way to ask for it may take a CUDA build of several gigabytes.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dgl,dev]'
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -c constraints.txt -e '.[dgl,dev]'
 	@touch $@
+
+demo: setup  ## Run the main job on a built-in real graph; the results lie in ./demo.
+	$(BIN)/graphsys demo --out $(DEMO)
+
+test: setup  ## Run the whole test suite (make test TESTS=tests/unit for a part).
+	$(BIN)/python -m pytest $(TESTS)
+
+check: setup  ## Check format, lint, types, import contract, and that the docs are in step.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/docs.py --check
+
+format: setup  ## Format the code and mend what lint can mend.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup  ## Write the generated pages: docs/config.md, docs/run.schema.json, the command list of docs/api.md.
+	$(BIN)/python tools/docs.py
+
+wheel: setup  ## Build dist/graphsys-*.whl.
+	$(BIN)/python -m build --wheel
+
+clean:  ## Remove what make, builds and tools left; keeps .venv.
+	rm -rf build dist demo graphsys.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

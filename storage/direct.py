@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from graphsys.core.errors import CorruptError
 from graphsys.storage.files import disk_errors
 
 PAGE = 4096
+HUGE_PAGE = 2 << 20
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -30,7 +32,12 @@ def align_up(offset: int, step: int = PAGE) -> int:
 
 def aligned_empty(nbytes: int) -> Bytes:
     """Return a page-aligned uint8 buffer of at least one byte; its memory goes back to the system when freed."""
-    return np.frombuffer(mmap.mmap(-1, max(align_up(nbytes), PAGE)), dtype=np.uint8)[:nbytes]
+    pages = mmap.mmap(-1, max(align_up(nbytes), PAGE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if nbytes >= HUGE_PAGE:
+        # A large buffer is touched whole: in huge pages its first use costs a third. Some kernels have none.
+        with suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype=np.uint8)[:nbytes]
 
 
 class DirectFile:

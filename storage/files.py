@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,7 +84,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             # Without this, a power cut could lose the rename while a manifest written later survives.
             fsync_path(path.parent)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a parent that is a file; the first error is the one to report
+            partial.unlink(missing_ok=True)
         raise
 
 

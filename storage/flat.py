@@ -20,6 +20,7 @@ import numpy.typing as npt
 import xxhash
 
 from graphsys.core.errors import ArtefactError, CorruptError
+from graphsys.core.progress import Task
 from graphsys.storage.direct import DirectFile
 from graphsys.storage.files import SequentialWriter, disk_errors
 
@@ -255,8 +256,11 @@ class FlatArray:
         for start in range(0, self.spec.shape[0], rows):
             yield start, self.read(start, min(start + rows, self.spec.shape[0]))
 
-    def verify(self) -> None:
+    def verify(self, task: Task | None = None) -> None:
         """Read everything and check the metadata, every chunk and the index.
+
+        Args:
+            task: Is advanced by the bytes checked.
 
         Raises:
             CorruptError: The first byte range that differs, by file and chunk.
@@ -275,6 +279,8 @@ class FlatArray:
                         f"({self.spec.chunk_nbytes} bytes at offset {index * self.spec.chunk_nbytes}). "
                         f"Restore the file or make the artefact again"
                     )
+                if task is not None:
+                    task.advance(raw.nbytes)
             index_bytes = shard_index(self.spec)
             tail = file.read(len(self.spec.checksums) * self.spec.chunk_nbytes, len(index_bytes))
         if tail.tobytes() != index_bytes:

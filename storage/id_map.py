@@ -10,15 +10,25 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import xxhash
 
 from graphsys.core.errors import NodeIdError
 from graphsys.core.types import NodeIds
+from graphsys.storage.external_ids import (
+    Hashes,
+    Text,
+    hash_texts,
+    is_text,
+    plain_ids,
+    same_text,
+    show_id,
+    text_buffers,
+)
 from graphsys.storage.flat import FlatArray, FlatSpec, write_array
+from graphsys.storage.jit import njit
 
 Kind = Literal["identity", "integer", "string"]
 ExternalIds = Any  # [V] int64 array, string pyarrow array, or a sequence of int or str; pyarrow has no types
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 class IdMap:
@@ -27,12 +37,12 @@ class IdMap:
     Args:
         kind: ``identity``, ``integer`` or ``string``.
         num_nodes: N.
-        arrays: integer: ``ids`` [N] int64 by node, ``sorted_ids`` [N] int64 ascending, ``order`` [N] int64 node of each
-            sorted id. string: ``bytes`` [*] uint8, ``offsets`` [N + 1] int64 by node, ``hashes`` [N] uint64 ascending
-            xxh3_64 of the utf-8 bytes, ``order`` [N] int64 node of each hash.
+        arrays: integer: ``ids`` [N] int64 by node; unless they ascend, ``sorted_ids`` [N] int64 ascending and ``order``
+            [N] int64, the node of each sorted id. string: ``bytes`` [*] uint8 and ``offsets`` [N + 1] int64 by node,
+            ``hashes`` [N] uint64 ascending; unless nodes are in that order, ``order`` [N] int64, the node of each hash.
     """
 
-    def __init__(self, kind: Kind, num_nodes: int, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, kind: Kind, num_nodes: int, arrays: Arrays) -> None:
         self.kind = kind
         self.num_nodes = num_nodes
         self._arrays = arrays
@@ -48,41 +58,37 @@ class IdMap:
 
         Raises:
             NodeIdError: An id is given twice.
+            InputError: An id is missing, or neither an integer nor a string.
         """
-        values = pa.array(ids) if not isinstance(ids, pa.Array | np.ndarray) else ids
-        if isinstance(values, np.ndarray) or pa.types.is_integer(values.type):
-            return cls._from_integers(np.asarray(values, np.int64))
-        return cls._from_strings(values.cast(pa.large_string()))
+        plain = plain_ids(ids)
+        return cls._from_strings(plain) if is_text(plain) else cls._from_integers(plain)
 
     @classmethod
     def _from_integers(cls, ids: NodeIds) -> "IdMap":
         if np.array_equal(ids, np.arange(ids.shape[0])):
             return cls.identity(ids.shape[0])
+        if (ids[1:] > ids[:-1]).all():
+            return cls("integer", ids.shape[0], {"ids": ids})
         order = np.argsort(ids, kind="stable")
         sorted_ids = ids[order]
-        _refuse_repeats(sorted_ids, order, lambda row: str(ids[row]))
+        repeats = np.flatnonzero(sorted_ids[1:] == sorted_ids[:-1])
+        if repeats.size:
+            raise given_twice(int(sorted_ids[repeats[0]]))
         return cls("integer", ids.shape[0], {"ids": ids, "sorted_ids": sorted_ids, "order": order})
 
     @classmethod
-    def _from_strings(cls, ids: pa.Array) -> "IdMap":
-        text = ids.to_pylist()
-        raw = [value.encode() for value in text]
-        hashes = np.fromiter((xxhash.xxh3_64_intdigest(value) for value in raw), np.uint64, len(raw))
+    def _from_strings(cls, ids: Any) -> "IdMap":
+        bounds, text = text_buffers(ids)
+        hashes = hash_texts(bounds, text)
         order = np.argsort(hashes, kind="stable")
-        offsets = np.zeros(len(raw) + 1, np.int64)
-        np.cumsum([len(value) for value in raw], out=offsets[1:])
-        seen: set[str] = set()
-        for value in text:
-            if value in seen:
-                raise NodeIdError(f"node id '{value}' is given twice; every node needs an id of its own")
-            seen.add(value)
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "bytes": np.frombuffer(b"".join(raw), np.uint8),
-            "offsets": offsets,
+        arrays: Arrays = {
+            "bytes": text[bounds[0] : bounds[-1]],
+            "offsets": bounds - bounds[0],
             "hashes": hashes[order],
             "order": order,
         }
-        return cls("string", len(raw), arrays)
+        refuse_equal_texts(arrays["hashes"], order, arrays["offsets"], arrays["bytes"])
+        return cls("string", len(ids), arrays)
 
     def to_external(self, node: NodeIds) -> list[int] | list[str]:
         """Return the external ids of dense ids ``node`` [V]."""
@@ -97,32 +103,49 @@ class IdMap:
         return self._arrays["bytes"][offsets[node] : offsets[node + 1]].tobytes().decode()
 
     def to_node(self, ids: ExternalIds) -> tuple[NodeIds, npt.NDArray[np.bool_]]:
-        """Return dense ids [V] int64 and a found mask [V]; the id of what was not found is -1."""
-        if self.kind == "string":
-            values = ids.to_pylist() if isinstance(ids, pa.Array) else [str(value) for value in ids]
-            node = np.fromiter((self._find_text(value) for value in values), np.int64, len(values))
-            return node, node >= 0
-        wanted = np.asarray(ids, np.int64)
-        if self.kind == "identity":
-            found = (wanted >= 0) & (wanted < self.num_nodes)
-            return np.where(found, wanted, -1), found
-        sorted_ids = self._arrays["sorted_ids"]
-        place = np.minimum(np.searchsorted(sorted_ids, wanted), max(self.num_nodes - 1, 0))
-        found = sorted_ids[place] == wanted if self.num_nodes else np.zeros(wanted.shape, np.bool_)
-        return np.where(found, self._arrays["order"][place] if self.num_nodes else -1, -1), found
+        """Return dense ids [V] int64 and a found mask [V]; the id of what was not found is -1.
 
-    def _find_text(self, text: str) -> int:
-        raw = text.encode()
-        digest = np.uint64(xxhash.xxh3_64_intdigest(raw))
-        hashes, order = self._arrays["hashes"], self._arrays["order"]
-        place = int(np.searchsorted(hashes, digest))
-        # Different texts may share a hash: the bytes decide.
-        while place < self.num_nodes and hashes[place] == digest:
-            node = int(order[place])
-            if self._text(node) == text:
-                return node
-            place += 1
-        return -1
+        Cost:
+            O(V log N); queries are put in order first, so that a map on disk is walked through once.
+        """
+        if self.kind == "string":
+            node = self._find_texts(ids if is_text(ids) else [str(value) for value in ids])
+        else:
+            wanted, possible = _as_integers(ids)
+            if self.kind == "identity":
+                node = np.where((wanted >= 0) & (wanted < self.num_nodes), wanted, -1)
+            else:
+                node = self._find_integers(wanted)
+            node[~possible] = -1
+        return node, node >= 0
+
+    def _find_integers(self, ids: NodeIds) -> NodeIds:
+        sorted_ids = self._arrays.get("sorted_ids", self._arrays["ids"])
+        node = np.full(ids.shape[0], -1, np.int64)
+        if self.num_nodes == 0:
+            return node
+        turn = np.argsort(ids)
+        place = np.minimum(np.searchsorted(sorted_ids, ids[turn]), self.num_nodes - 1)
+        found = sorted_ids[place] == ids[turn]
+        order = self._arrays.get("order")
+        node[turn[found]] = place[found] if order is None else order[place[found]]
+        return node
+
+    def _find_texts(self, ids: ExternalIds) -> NodeIds:
+        texts = plain_ids(ids)
+        node = np.full(len(texts), -1, np.int64)
+        if len(texts) == 0 or self.num_nodes == 0:
+            return node
+        bounds, text = text_buffers(texts)
+        wanted = hash_texts(bounds, text)
+        turn = np.argsort(wanted)
+        place = np.searchsorted(self._arrays["hashes"], wanted[turn])
+        order = self._arrays.get("order", np.empty(0, np.int64))
+        _match(
+            turn, place, wanted, bounds, text,
+            self._arrays["hashes"], order, self._arrays["offsets"], self._arrays["bytes"], node,
+        )  # fmt: skip
+        return node
 
     def write(self, folder: Path, name: str) -> dict[str, FlatSpec]:
         """Write the map's arrays as flat arrays below ``folder / name``; return their manifest entries."""
@@ -136,8 +159,67 @@ class IdMap:
         return cls(kind, num_nodes, opened)
 
 
-def _refuse_repeats(sorted_ids: NodeIds, order: NodeIds, text: Any) -> None:
-    repeats = np.flatnonzero(sorted_ids[1:] == sorted_ids[:-1])
-    if repeats.size:
-        row = int(order[repeats[0] + 1])
-        raise NodeIdError(f"node id {text(row)} is given twice; every node needs an id of its own")
+def given_twice(shown: int | str) -> NodeIdError:
+    """Return the error of an id that two nodes have."""
+    return NodeIdError(f"node id {show_id(shown)} is given twice; every node needs an id of its own")
+
+
+def refuse_equal_texts(hashes: Hashes, order: NodeIds, offsets: NodeIds, text: Text) -> None:
+    """Raise NodeIdError when two nodes have the same string.
+
+    Args:
+        hashes: [C] ascending; strings with one hash all lie in it.
+        order: [C] node of each hash.
+        offsets: [N + 1] of all nodes' strings in ``text``.
+    """
+    node = _first_equal(hashes, order, offsets, text)
+    if node >= 0:
+        raise given_twice(text[offsets[node] : offsets[node + 1]].tobytes().decode())
+
+
+def _as_integers(ids: ExternalIds) -> tuple[NodeIds, npt.NDArray[np.bool_]]:
+    """Return ids [V] as integers, and which of them are: a string such as "17" is one, "x17" is none."""
+    plain = plain_ids(ids)
+    if not is_text(plain):
+        return plain, np.ones(plain.shape[0], np.bool_)
+    values = [
+        int(text) if text.removeprefix("-").isdecimal() and len(text) < 19 else None for text in plain.to_pylist()
+    ]
+    wanted = np.array([value or 0 for value in values], np.int64)
+    return wanted, np.array([value is not None for value in values], np.bool_)
+
+
+@njit
+def _first_equal(hashes: Hashes, order: NodeIds, offsets: NodeIds, text: Text) -> int:
+    start = 0
+    for row in range(1, hashes.shape[0]):
+        if hashes[row] != hashes[start]:
+            start = row
+        for earlier in range(start, row):
+            if same_text(offsets, text, order[earlier], offsets, text, order[row]):
+                return int(order[row])
+    return -1
+
+
+@njit
+def _match(
+    turn: NodeIds,
+    place: NodeIds,
+    wanted: Hashes,
+    bounds: NodeIds,
+    queries: Text,
+    hashes: Hashes,
+    order: NodeIds,
+    offsets: NodeIds,
+    text: Text,
+    node: NodeIds,
+) -> None:
+    """Fill ``node`` [V] where a string with the same hash has the same bytes; an empty ``order`` is 0, 1, 2, ..."""
+    for position in range(turn.shape[0]):
+        query, row = turn[position], place[position]
+        while row < hashes.shape[0] and hashes[row] == wanted[query]:
+            candidate = order[row] if order.shape[0] else row
+            if same_text(bounds, queries, query, offsets, text, candidate):
+                node[query] = candidate
+                break
+            row += 1

@@ -5,15 +5,17 @@ artefact in its children's manifests.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from graphsys.core.errors import ArtefactError, CorruptError, FormatVersionError
+from graphsys.core.errors import ArtefactError, CorruptError, DiskError, FormatVersionError, GraphsysError
+from graphsys.core.progress import Task
 from graphsys.storage.files import disk_errors, write_bytes
-from graphsys.storage.flat import FlatArray, FlatSpec
+from graphsys.storage.flat import FlatArray, FlatSpec, chunk_file
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -135,32 +137,43 @@ def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
     )
 
 
-def verify_folder(folder: Path, manifest: Manifest) -> int:
+def verify_folder(folder: Path, manifest: Manifest, task: Task | None = None) -> int:
     """Check every array and file that a manifest names, and that nothing else lies there; return the bytes read.
+
+    Args:
+        task: Is advanced by the bytes of the arrays as they are checked.
 
     Raises:
         CorruptError: The first difference found, by file and place.
     """
-    nbytes = (folder / MANIFEST_NAME).stat().st_size
+    for fault in folder_faults(folder, manifest, task):
+        raise fault
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def folder_faults(folder: Path, manifest: Manifest, task: Task | None = None) -> Iterator[GraphsysError]:
+    """Check as :func:`verify_folder` does; yield an error for every array or file that differs."""
     expected = {MANIFEST_NAME}
     for name, spec in manifest.arrays.items():
-        array = FlatArray(folder / name, spec)
-        array.verify()
-        expected |= {f"{name}/zarr.json", array.path.relative_to(folder).as_posix()}
-        nbytes += array.path.stat().st_size
+        expected |= {f"{name}/zarr.json", chunk_file(folder / name, len(spec.shape)).relative_to(folder).as_posix()}
+        try:
+            FlatArray(folder / name, spec).verify(task)
+        except (CorruptError, DiskError) as fault:
+            yield fault
     for name, checksum in manifest.files.items():
         expected.add(name)
-        path = folder / name
-        if not path.is_file():
-            raise CorruptError(f"{path} is missing; the manifest names it. Make the artefact again")
-        found = file_checksum(path)
-        if found != checksum:
-            raise CorruptError(
-                f"{path} is corrupt: xxh3 {found}, the manifest says {checksum}. Make the artefact again"
-            )
-        nbytes += path.stat().st_size
-    surplus = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    for name in surplus:
-        if name not in expected:
-            raise CorruptError(f"{folder / name} does not belong to the artefact; the manifest does not name it")
-    return nbytes
+        fault = _file_fault(folder / name, checksum)
+        if fault is not None:
+            yield fault
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder).as_posix() not in expected:
+            yield CorruptError(f"{path} does not belong to the artefact; the manifest does not name it")
+
+
+def _file_fault(path: Path, checksum: str) -> CorruptError | None:
+    if not path.is_file():
+        return CorruptError(f"{path} is missing; the manifest names it. Make the artefact again")
+    found = file_checksum(path)
+    if found == checksum:
+        return None
+    return CorruptError(f"{path} is corrupt: xxh3 {found}, the manifest says {checksum}. Make the artefact again")

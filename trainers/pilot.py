@@ -37,18 +37,19 @@ class Pilot:
         if num_slots <= 0:
             return 0.0
         hits = sum(self._hits(index, num_slots) for index in range(len(self.trace)))
-        return hits / max(sum(node.shape[0] for node in self.trace), 1)
+        return hits / max(sum(int(node.shape[0]) for node in self.trace), 1)
 
     def _hits(self, index: int, num_slots: int) -> float:
         batch = self.trace[index]
         others = [node for place, node in enumerate(self.trace) if place != index]
         if not others:
-            return batch.shape[0] * num_slots / self.num_graph_nodes
+            return int(batch.shape[0]) * num_slots / self.num_graph_nodes
         node, count = np.unique(np.concatenate(others), return_counts=True)
         kept = node if node.shape[0] <= num_slots else node[np.argsort(-count, kind="stable")[:num_slots]]
         hits = int(np.isin(batch, kept).sum())
-        free = max(num_slots - node.shape[0], 0) / max(self.num_graph_nodes - node.shape[0], 1)
-        return hits + (batch.shape[0] - hits) * free
+        seen = int(node.shape[0])
+        free = max(num_slots - seen, 0) / max(self.num_graph_nodes - seen, 1)
+        return hits + (int(batch.shape[0]) - hits) * free
 
 
 def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:

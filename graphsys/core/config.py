@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from graphsys.core.errors import ConfigError
 from graphsys.core.units import parse_bytes
@@ -26,8 +26,12 @@ def _parse_share(value: object) -> object:
     return _parse_size(value)
 
 
-Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0)]
-Share = Annotated[int | str, BeforeValidator(_parse_share)]  # bytes, or "10%" of the features
+# The published schema also takes the spellings that the validators turn into bytes.
+_SIZE_SCHEMA = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string"}], "title": "size"}
+_SHARE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}], "title": "size or share"}
+
+Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0), WithJsonSchema(_SIZE_SCHEMA)]
+Share = Annotated[int | str, BeforeValidator(_parse_share), WithJsonSchema(_SHARE_SCHEMA)]  # bytes, or "10%"
 
 
 class _Section(BaseModel):

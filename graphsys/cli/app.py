@@ -1,0 +1,62 @@
+"""The commands of ``graphsys``, by name and group."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+import graphsys
+from graphsys.cli import data, vectors
+
+_DATA, _RUN, _USE = "Graphs and files", "Runs", "Results"
+
+# name, function, group, example
+COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
+    ("import", data.import_graph, _DATA, "graphsys import cora.npz --out cora.gs --normalize row"),
+    (
+        "generate",
+        data.generate,
+        _DATA,
+        "graphsys generate --nodes 1000000 --edges 16000000 --features 64 --classes 16 --out raw",
+    ),
+    ("inspect", data.inspect, _DATA, "graphsys inspect cora.gs"),
+    ("verify", data.verify, _DATA, "graphsys verify runs/cora"),
+    ("lookup", vectors.lookup, _USE, "graphsys lookup runs/cora/embeddings.gs --id 42 --k 5"),
+    ("export", vectors.export, _USE, "graphsys export runs/cora/embeddings.gs --to parquet --out cora.parquet"),
+)
+
+
+def command() -> Any:
+    """Return the whole program, ready to be called with arguments."""
+    return get_command(application())
+
+
+def application() -> typer.Typer:
+    """Return the program with all its commands."""
+    app = typer.Typer(
+        help="Train graph neural networks on graphs bigger than memory, and look up what they learned.",
+        epilog="Exit codes: 0 done, 2 something to mend (one sentence says what), 1 a bug. First try: graphsys demo",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name, function, group, example in COMMANDS:
+        app.command(name, rich_help_panel=group, epilog=f"Example: {example}")(function)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"graphsys {graphsys.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""

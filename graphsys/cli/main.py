@@ -1,0 +1,47 @@
+"""The program ``graphsys``: runs one command and turns its outcome into an exit code.
+
+0: done. 1: a bug in graphsys, with a traceback. 2: something the user can mend, in one sentence. 130: Ctrl-C.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from graphsys.cli.app import command
+from graphsys.core.errors import GraphsysError
+
+DONE, BUG, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` names (the process's own arguments when None); return the exit code."""
+    try:
+        outcome = command().main(args=argv, prog_name="graphsys", standalone_mode=False)
+    except GraphsysError as error:
+        return _refuse(str(error))
+    except typer.TyperException as error:
+        return _refuse(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug, and is shown whole
+        traceback.print_exc()
+        sys.stderr.write("This is a bug in graphsys, please report it with the lines above.\n")
+        return BUG
+    # Help, --version and Ctrl-C end in a code of typer's own; a command that ran to its end returns None.
+    return outcome if isinstance(outcome, int) else DONE
+
+
+def _refuse(sentence: str) -> int:
+    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")
+    return USER_ERROR
+
+
+def _usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is None:
+        return message
+    stop = "" if message.endswith((".", "?", "!")) else "."
+    return f"{message}{stop} Try '{context.command_path} --help'."

@@ -1,0 +1,70 @@
+"""Commands about embedding tables: lookup and export."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from graphsys.cli.options import Json, Overwrite, Quiet
+from graphsys.cli.output import reporting
+from graphsys.core.errors import NodeIdError
+
+_Table = Annotated[Path, typer.Argument(metavar="TABLE", help="Embedding table.", show_default=False)]
+
+
+def lookup(
+    table: _Table,
+    ids: Annotated[list[str], typer.Option("--id", help="External id; may be repeated.", show_default=False)],
+    k: Annotated[int, typer.Option("--k", help="Nearest neighbours to name; 0 names none.", min=0)] = 5,
+    metric: Annotated[Literal["cosine", "dot", "l2"], typer.Option(help="How near is measured.")] = "cosine",
+    vector: Annotated[bool, typer.Option("--vector", help="Show the vectors themselves.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer vectors and exact nearest neighbours by external id."""
+    from graphsys.cli.tables import lookup_table
+    from graphsys.deploy.lookup import neighbours
+    from graphsys.storage.embeddings import EmbeddingTable
+
+    with reporting(as_json=as_json, quiet=True) as output:
+        opened = EmbeddingTable.open(table)
+        vectors, found = opened.lookup(ids)
+        unknown = [value for value, hit in zip(ids, found, strict=True) if not hit]
+        if unknown:
+            raise NodeIdError(
+                f"{table} has no node '{unknown[0]}'; it holds {opened.num_rows:,} nodes of type "
+                f"'{opened.node_type}' with {opened.id_kind} ids"
+            )
+        near = neighbours(opened, ids, k, metric=metric) if k else []
+        answers = [
+            {
+                "id": value,
+                "vector": vectors[index].astype(float).tolist(),
+                "neighbours": near[index].as_dict() if near else {"ids": [], "scores": []},
+            }
+            for index, value in enumerate(ids)
+        ]
+        values = {"table": table, "version": opened.version, "dim": opened.dim, "metric": metric, "answers": answers}
+        output.result(values, lookup_table(values, vector=vector))
+
+
+def export(
+    table: _Table,
+    to: Annotated[Literal["parquet", "npy"], typer.Option(help="File format.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="File to write.", show_default=False)],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an embedding table as Parquet (id, embedding) or as .npy (the ids in a second file)."""
+    from graphsys.storage.embeddings import EmbeddingTable
+
+    with reporting(as_json=as_json, quiet=quiet) as output:
+        opened = EmbeddingTable.open(table)
+        ids: Path | None = None
+        if to == "parquet":
+            opened.export_parquet(out, overwrite=overwrite, progress=output.progress)
+        else:
+            ids = opened.export_npy(out, overwrite=overwrite, progress=output.progress)
+        values = {"path": out, "ids_path": ids, "num_rows": opened.num_rows, "dim": opened.dim}
+        beside = f", ids in {ids}" if ids else ""
+        output.result(values, f"{out}: {opened.num_rows:,} vectors of {opened.dim} numbers{beside}")

@@ -1,0 +1,197 @@
+"""Embedding tables: one vector per node, looked up by external id, that any Zarr reader opens.
+
+Layout: ``docs/format/embeddings.md``.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from graphsys.core.errors import ArtefactError, InputError
+from graphsys.core.progress import SILENT, Progress
+from graphsys.core.types import NodeIds
+from graphsys.storage.export import IdColumn, export_npy, export_parquet
+from graphsys.storage.files import atomic_folder
+from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
+from graphsys.storage.groups import write_groups
+from graphsys.storage.id_map import ExternalIds, IdMap, Kind
+from graphsys.storage.manifest import Manifest, fingerprint, read_manifest, write_manifest
+from graphsys.storage.store import Store
+
+KIND = "embedding_table"
+VECTORS = "vectors"
+ID_MAP = "id_map"
+BLOCK_BYTES = 8 << 20  # vectors handled at a time
+
+
+class EmbeddingTable:
+    """A table of vectors on disk, opened for reading; nothing is read before it is asked for."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        content = manifest.content
+        self.path = path
+        self.manifest = manifest
+        self.fingerprint = manifest.fingerprint
+        self.version: str = content["version"]
+        self.dim: int = content["dim"]
+        self.dtype: np.dtype[Any] = np.dtype(content["dtype"])
+        self.num_rows: int = content["num_rows"]
+        self.node_type: str = content["node_type"]
+        self.layer: int = content["layer"]
+        self.id_kind: Kind = content["id_kind"]
+        self.vectors = FlatArray(path / VECTORS, manifest.arrays[VECTORS])
+        self.ids = IdMap.read(self.id_kind, self.num_rows, path, ID_MAP, manifest.arrays)
+        self._rows = self.vectors.memmap()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the table at ``path``.
+
+        Raises:
+            ArtefactError: It is not an embedding table, or one of a newer format.
+            CorruptError: Its manifest changed, or an array is truncated.
+        """
+        return cls(path, read_manifest(path, KIND))
+
+    def to_node(self, ids: ExternalIds) -> tuple[NodeIds, npt.NDArray[np.bool_]]:
+        """Return the dense ids [Q] int64 of external ids, and a found mask [Q]; -1 stands for what was not found.
+
+        Args:
+            ids: A sequence of int or str; text such as "17" is a number where the table's ids are integers.
+        """
+        return self.ids.to_node(ids)
+
+    def take(self, node: NodeIds) -> npt.NDArray[Any]:
+        """Return the vectors [Q, dim] of dense ids ``node`` [Q], in the table's dtype."""
+        return self._rows[node]
+
+    def lookup(self, ids: ExternalIds) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return the vectors [Q, dim] of external ids and a found mask [Q]; what was not found is all zeros."""
+        node, found = self.to_node(ids)
+        vectors = np.zeros((node.shape[0], self.dim), self.dtype)
+        vectors[found] = self.take(node[found])
+        return vectors, found
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Yield (first node, vectors [*, dim]) from front to back, about ``block_bytes`` at a time, by direct reads."""
+        return self.vectors.blocks(max(1, block_bytes // self.vectors.spec.row_nbytes))
+
+    def export_parquet(self, path: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> None:
+        """Write the table as Parquet; see :func:`graphsys.storage.export.export_parquet`."""
+        metadata = {"graphsys.version": self.version, "graphsys.fingerprint": self.fingerprint}
+        export_parquet(path, self.vectors, self._id_column(), metadata=metadata, overwrite=overwrite, progress=progress)
+
+    def export_npy(self, path: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Path | None:
+        """Write the table as ``.npy``; see :func:`graphsys.storage.export.export_npy`."""
+        return export_npy(path, self.vectors, self._id_column(), overwrite=overwrite, progress=progress)
+
+    def _id_column(self) -> IdColumn:
+        names = [name for name in self.manifest.arrays if name.startswith(f"{ID_MAP}/")]
+        arrays = {Path(name).name: FlatArray(self.path / name, self.manifest.arrays[name]) for name in names}
+        return IdColumn(kind=self.id_kind, num_rows=self.num_rows, arrays=arrays)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOrigin:
+    """What a table is made from."""
+
+    store: Store
+    node_type: str
+    checkpoint: str  # fingerprint
+    layer: int  # counted from 1
+    config: Mapping[str, Any]  # the settings that decide the vectors
+
+
+def write_table(
+    path: Path,
+    blocks: Iterable[npt.NDArray[np.float32]],
+    *,
+    origin: TableOrigin,
+    dim: int,
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> EmbeddingTable:
+    """Write a table of one vector per node of the store's node type; it appears whole or not at all.
+
+    Args:
+        blocks: Vectors [*, dim] of all nodes in the order of their dense ids.
+        dtype: ``float32`` or ``float16``.
+        overwrite: Replace what lies at ``path``.
+
+    Raises:
+        ArtefactError: The blocks hold another number of rows than the node type has.
+        InputError: A value lies beyond float16.
+        DiskError: ``path`` exists, or the system refused; ``path`` is as it was.
+    """
+    info = origin.store.node_types[origin.node_type]
+    with atomic_folder(path, overwrite=overwrite) as partial:
+        arrays = {VECTORS: _write_vectors(partial / VECTORS, blocks, dim, dtype)}
+        if arrays[VECTORS].shape[0] != info.num_nodes:
+            raise ArtefactError(
+                f"{path}: {arrays[VECTORS].shape[0]} vectors came for {info.num_nodes} nodes of type "
+                f"'{origin.node_type}'"
+            )
+        arrays |= _copy_id_map(origin.store, origin.node_type, partial)
+        parents = {"store": origin.store.fingerprint, "checkpoint": origin.checkpoint}
+        content = {
+            "dim": dim,
+            "dtype": dtype,
+            "num_rows": info.num_nodes,
+            "node_type": origin.node_type,
+            "layer": origin.layer,
+            "id_kind": info.id_kind,
+        }
+        content["version"] = fingerprint(
+            {"content": content, "parents": parents, "arrays": {name: spec.as_dict() for name, spec in arrays.items()}}
+        )[:12]
+        files = write_groups(partial, arrays, content)
+        config = dict(origin.config)
+        manifest = Manifest(kind=KIND, config=config, parents=parents, content=content, arrays=arrays, files=files)
+        write_manifest(partial, manifest)
+    return EmbeddingTable.open(path)
+
+
+def _write_vectors(folder: Path, blocks: Iterable[npt.NDArray[np.float32]], dim: int, dtype: str) -> FlatSpec:
+    writer = FlatWriter(folder, dtype, (dim,))
+    try:
+        for block in blocks:
+            writer.append(block if dtype == "float32" else _narrow(block, writer.num_rows, dtype))
+        return writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def _narrow(block: npt.NDArray[np.float32], first: int, dtype: str) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore", under="ignore"):  # overflow is reported below, by node
+        narrowed = block.astype(dtype)
+    lost = np.isinf(narrowed) & np.isfinite(block)
+    if lost.any():
+        row, column = np.argwhere(lost)[0]
+        value = f"value {column} of node {first + row}"
+        raise InputError(f"{value} is {block[row, column]:g}, beyond {dtype}; set embed.dtype to float32")
+    return narrowed
+
+
+def _copy_id_map(store: Store, node_type: str, folder: Path) -> dict[str, FlatSpec]:
+    prefix = f"id_map/{node_type}/"
+    names = [name for name in store.manifest.arrays if name.startswith(prefix)]
+    return {
+        f"{ID_MAP}/{name.removeprefix(prefix)}": _copy_array(store.array(name), folder / ID_MAP / Path(name).name)
+        for name in names
+    }
+
+
+def _copy_array(source: FlatArray, folder: Path) -> FlatSpec:
+    writer = FlatWriter(folder, source.spec.dtype, source.spec.row_shape)
+    try:
+        for _, rows in source.blocks(max(1, BLOCK_BYTES // source.spec.row_nbytes)):
+            writer.append(rows)
+        return writer.close()
+    except BaseException:
+        writer.abort()
+        raise

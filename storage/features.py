@@ -1,0 +1,317 @@
+"""Feature rows by node id: from memory, or from the store by direct reads that leave the page cache alone."""
+
+import threading
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import pairwise
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from graphsys.core.errors import ArtefactError, CorruptError, MemoryBudgetError, NodeIdError
+from graphsys.core.types import Features, NodeIds
+from graphsys.core.units import KIB, MIB, format_bytes
+from graphsys.storage.direct import PAGE, Bytes, DirectFile, align_down, align_up, aligned_empty
+from graphsys.storage.flat import FlatArray
+from graphsys.storage.jit import njit
+
+GATHER_GAP = 32 * KIB  # bytes; reading on over a smaller gap costs a disk less than a further request
+GATHER_EXTENT = MIB
+SCAN_GAP = 256 * KIB
+SCAN_EXTENT = 8 * MIB
+_INDEX_NBYTES = 32  # memory per row of a gather: its order, its sorted id and what sorting them needs
+
+
+class ReadCount:
+    """Bytes that were needed and bytes that were asked of the device; several threads may add to it."""
+
+    def __init__(self) -> None:
+        self.useful_bytes = 0
+        self.read_bytes = 0
+        self._lock = threading.Lock()
+
+    def add(self, *, useful_bytes: int, read_bytes: int) -> None:
+        """Add to both sums."""
+        with self._lock:
+            self.useful_bytes += useful_bytes
+            self.read_bytes += read_bytes
+
+
+class FeatureReader(Protocol):
+    """Gathers feature rows by node id. Trainers see features only through this."""
+
+    count: ReadCount
+
+    def gather(self, node: NodeIds, out: Features) -> None:
+        """Write the row of ``node[i]`` into ``out[i]``; blocks until all rows are in.
+
+        Args:
+            node: [V] int64 global ids, any order, repeats allowed.
+            out: [V, D] buffer owned by the caller, C-contiguous.
+
+        Raises:
+            NodeIdError: An id is outside [0, num_nodes); ``out`` is left unchanged.
+            CorruptError: The feature file is truncated.
+            DiskError: The system refused a read.
+        """
+
+    def close(self) -> None:
+        """Let go of threads, files and memory; waits for reads in flight."""
+
+
+class MemoryFeatures:
+    """All rows in a private array.
+
+    Args:
+        x: [N, D] float32.
+    """
+
+    def __init__(self, x: Features) -> None:
+        self.count = ReadCount()
+        self._x = x
+
+    def gather(self, node: NodeIds, out: Features) -> None:
+        """See :meth:`FeatureReader.gather`."""
+        _check_ids(node, self._x.shape[0])
+        _take(self._x, node, out)
+        self.count.add(useful_bytes=out.nbytes, read_bytes=0)
+
+    def close(self) -> None:
+        """Let go of the rows."""
+        self._x = self._x[:0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowExtents:
+    """How rows of a flat array are read: in page-aligned extents that near rows share."""
+
+    num_rows: int
+    dim: int
+    gap: int  # bytes between two rows from which on they are read apart
+    extent: int  # bytes that an extent spans at most; a longer row is read whole
+
+    @classmethod
+    def of(cls, array: FlatArray, *, gap: int, extent: int) -> "RowExtents":
+        """Return how to read ``array``.
+
+        Raises:
+            ArtefactError: It is not [N, D] float32.
+        """
+        spec = array.spec
+        if spec.dtype != "float32" or len(spec.shape) != 2:
+            raise ArtefactError(f"{array.folder} holds {spec.dtype} of shape {spec.shape}; features are [N, D] float32")
+        return cls(num_rows=spec.shape[0], dim=spec.shape[1], gap=gap, extent=extent)
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one row in the store, without padding."""
+        return 4 * self.dim
+
+    @property
+    def buffer_nbytes(self) -> int:
+        """Bytes of a buffer that takes any extent, with the pages at its ends."""
+        return align_up(max(self.extent, self.row_nbytes)) + 2 * PAGE
+
+    def split(self, ascending: NodeIds) -> NodeIds:
+        """Return [K + 1] int64: extent ``k`` reads ``ascending[first[k]:first[k + 1]]``."""
+        first = np.empty(ascending.shape[0] + 1, np.int64)
+        num_extents = _split(ascending, self.row_nbytes, self.gap, self.extent, first)
+        return first[: num_extents + 1].copy()
+
+    def read(self, file: DirectFile, ascending: NodeIds, buffer: Bytes) -> tuple[Features, int]:
+        """Read one extent; return the rows from its first id to its last, a view of ``buffer``, and the bytes read."""
+        begin = int(ascending[0]) * self.row_nbytes
+        end = (int(ascending[-1]) + 1) * self.row_nbytes
+        if end > file.nbytes:
+            raise CorruptError(
+                f"{file.path} is truncated: row {ascending[-1]} ends at byte {end}, the file at byte {file.nbytes}. "
+                f"Restore the file or import the graph again"
+            )
+        start = align_down(begin)
+        raw = buffer[: align_up(end) - start]
+        file.read_into(start, raw)
+        return raw[begin - start : end - start].view(np.float32).reshape(-1, self.dim), raw.nbytes
+
+
+class DirectFeatures:
+    """Rows of a store's feature array, read when asked for; near rows share one read. Safe to use from several threads.
+
+    Args:
+        array: [N, D] float32.
+        threads: reads in flight.
+    """
+
+    def __init__(self, array: FlatArray, *, threads: int = 4) -> None:
+        self.count = ReadCount()
+        self._extents = RowExtents.of(array, gap=GATHER_GAP, extent=GATHER_EXTENT)
+        self._file = DirectFile(array.path)
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="graphsys-features")
+        self._buffers: SimpleQueue[Bytes] = SimpleQueue()
+        for _ in range(threads):
+            self._buffers.put(aligned_empty(self._extents.buffer_nbytes))
+
+    @staticmethod
+    def nbytes(array: FlatArray, num_rows: int, *, threads: int = 4) -> int:
+        """Return the most bytes that a reader of ``array`` holds while it gathers ``num_rows`` rows."""
+        extents = RowExtents.of(array, gap=GATHER_GAP, extent=GATHER_EXTENT)
+        return threads * extents.buffer_nbytes + _INDEX_NBYTES * num_rows
+
+    def gather(self, node: NodeIds, out: Features) -> None:
+        """See :meth:`FeatureReader.gather`."""
+        _check_ids(node, self._extents.num_rows)
+        order = np.argsort(node, kind="stable")
+        ascending = node[order]
+        first = self._extents.split(ascending)
+        num_extents = first.shape[0] - 1
+        # More parts than threads, so that one slow read does not leave the others idle.
+        cuts = np.linspace(0, num_extents, min(4 * self._threads, num_extents) + 1).astype(np.int64)
+        tasks = [
+            self._pool.submit(self._gather_part, first[start : stop + 1], ascending, order, out)
+            for start, stop in pairwise(cuts)
+        ]
+        wait(tasks)  # all of them, also after a failure: they write into the caller's buffer
+        read_bytes = sum(task.result() for task in tasks)
+        self.count.add(useful_bytes=node.shape[0] * self._extents.row_nbytes, read_bytes=read_bytes)
+
+    def _gather_part(self, first: NodeIds, ascending: NodeIds, order: NodeIds, out: Features) -> int:
+        buffer = self._buffers.get()
+        read_bytes = 0
+        try:
+            for start, stop in pairwise(first):
+                wanted = ascending[start:stop]
+                rows, nbytes = self._extents.read(self._file, wanted, buffer)
+                _scatter(rows, wanted, order[start:stop], out)
+                read_bytes += nbytes
+        finally:
+            self._buffers.put(buffer)
+        return read_bytes
+
+    def close(self) -> None:
+        """Wait for reads in flight, then close the file."""
+        self._pool.shutdown()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def scan_rows(
+    array: FlatArray, ascending: NodeIds, *, memory: int, count: ReadCount | None = None
+) -> Generator[tuple[slice, Features], None, None]:
+    """Yield the rows of ``ascending`` from front to back, reading ahead; a dense request becomes a sequential scan.
+
+    Args:
+        array: [N, D] float32.
+        ascending: [R] int64 global ids, ascending and distinct.
+        memory: bytes that the buffers may take.
+        count: where to add the bytes.
+
+    Yields:
+        A slice of ``ascending``, and its rows [*, D] float32, valid until the next step.
+
+    Raises:
+        NodeIdError: An id is outside [0, N), or not greater than the one before it.
+        MemoryBudgetError: ``memory`` does not hold three rows and their pages.
+    """
+    extents = RowExtents.of(array, gap=SCAN_GAP, extent=scan_extent(array, memory))
+    _check_ids(ascending, extents.num_rows)
+    fall = _first_fall(ascending)
+    if fall:
+        raise NodeIdError(f"node {ascending[fall]} follows node {ascending[fall - 1]}; a scan needs ascending ids")
+    first = extents.split(ascending)
+    buffers = (aligned_empty(extents.buffer_nbytes), aligned_empty(extents.buffer_nbytes))
+    packed = np.empty((extents.buffer_nbytes // extents.row_nbytes, extents.dim), np.float32)
+    with DirectFile(array.path) as file, ThreadPoolExecutor(1, thread_name_prefix="graphsys-scan") as ahead:
+        pending: deque[Future[tuple[Features, int]]] = deque()
+        for index in range(first.shape[0]):
+            if index + 1 < first.shape[0]:
+                wanted = ascending[first[index] : first[index + 1]]
+                pending.append(ahead.submit(extents.read, file, wanted, buffers[index % 2]))
+            if index:
+                place = slice(int(first[index - 1]), int(first[index]))
+                rows, read_bytes = pending.popleft().result()
+                if count is not None:
+                    count.add(useful_bytes=(place.stop - place.start) * extents.row_nbytes, read_bytes=read_bytes)
+                yield place, _select(rows, ascending[place], packed)
+
+
+def _select(rows: Features, wanted: NodeIds, packed: Features) -> Features:
+    """Return the rows of ``wanted``, given all from its first to its last."""
+    if wanted.shape[0] == rows.shape[0]:
+        return rows
+    _take(rows, wanted - wanted[0], packed)
+    return packed[: wanted.shape[0]]
+
+
+def scan_extent(array: FlatArray, memory: int) -> int:
+    """Return the bytes that one read of a scan spans so that its three buffers fit ``memory``.
+
+    Raises:
+        MemoryBudgetError: Not even one row fits.
+    """
+    row_nbytes = array.spec.row_nbytes
+    extent = min(SCAN_EXTENT, align_down(memory // 3) - 2 * PAGE)
+    if extent < row_nbytes or extent <= 0:
+        need = 3 * (align_up(row_nbytes) + 3 * PAGE)
+        raise MemoryBudgetError(
+            f"scanning {array.folder}, with rows of {format_bytes(row_nbytes)}, needs {format_bytes(need)} beside the "
+            f"other buffers of its stage, and {format_bytes(max(memory, 0))} are left; raise memory"
+        )
+    return extent
+
+
+def _check_ids(node: NodeIds, num_nodes: int) -> None:
+    if node.shape[0] and (node.min() < 0 or node.max() >= num_nodes):
+        wrong = node[(node < 0) | (node >= num_nodes)][0]
+        raise NodeIdError(f"node {wrong} has no feature row; the ids of these features are 0 to {num_nodes - 1}")
+
+
+@njit
+def _split(ascending: NodeIds, row_nbytes: int, gap: int, extent: int, first: NodeIds) -> int:
+    """Write the index at which each extent starts, and the end; return the number of extents."""
+    num_extents = 0
+    begin = 0
+    for index in range(ascending.shape[0]):
+        end = (ascending[index] + 1) * row_nbytes
+        far = index == 0 or (ascending[index] - ascending[index - 1] - 1) * row_nbytes >= gap
+        if far or end - begin > extent:
+            first[num_extents] = index
+            num_extents += 1
+            begin = end - row_nbytes
+    first[num_extents] = ascending.shape[0]
+    return num_extents
+
+
+@njit
+def _first_fall(node: NodeIds) -> int:
+    """Return the first index whose id is not greater than the one before it; 0 when there is none."""
+    for index in range(1, node.shape[0]):
+        if node[index] <= node[index - 1]:
+            return index
+    return 0
+
+
+@njit
+def _take(rows: Features, index: NodeIds, out: Features) -> None:
+    for place in range(index.shape[0]):
+        for column in range(rows.shape[1]):
+            out[place, column] = rows[index[place], column]
+
+
+@njit
+def _scatter(rows: Features, ascending: NodeIds, order: NodeIds, out: Features) -> None:
+    """Write row ``ascending[i]`` into ``out[order[i]]``; ``rows`` start at ``ascending[0]``."""
+    for index in range(ascending.shape[0]):
+        source, place = ascending[index] - ascending[0], order[index]
+        for column in range(rows.shape[1]):
+            out[place, column] = rows[source, column]

@@ -1,0 +1,303 @@
+"""Raw graph -> store: nodes, ids, edges, manifest; whole or absent, inside a memory budget."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from graphsys.core.errors import InputError, MemoryBudgetError, StaleArtefactError
+from graphsys.core.metrics import StageReport, measure
+from graphsys.core.progress import SILENT, Progress, task
+from graphsys.core.types import EdgeType, edge_type_key
+from graphsys.core.units import MIB, format_bytes
+from graphsys.storage.edge_import import EdgeReader
+from graphsys.storage.edge_sort import EdgeRules, build_topology
+from graphsys.storage.files import atomic_folder, remove_path
+from graphsys.storage.flat import FlatSpec
+from graphsys.storage.groups import write_groups
+from graphsys.storage.id_assign import TableIds, ids_of_edges
+from graphsys.storage.id_space import NodeIdSpace
+from graphsys.storage.manifest import Manifest, read_manifest, write_manifest
+from graphsys.storage.node_import import NodeResult, import_nodes
+from graphsys.storage.provenance import source_parents
+from graphsys.storage.sources import EdgeTable, ExternalIds, GraphSource, NodeTable, RawEdgeChunk
+
+MIN_MEMORY = 64 * MIB
+_READING = 40 * MIB  # chunks on their way: raw, read ahead, in dense ids, packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What an import does with a raw graph."""
+
+    memory: int  # bytes the import may use; the interpreter comes on top
+    undirected: bool = False  # give every edge its reverse, unless it has one
+    self_loops: Literal["keep", "drop", "add"] = "keep"  # add: give one to every node that has none
+    duplicates: Literal["keep", "drop", "error"] = "keep"  # same source, destination and time
+    edge_ids: bool = False  # keep each edge's row of the raw input
+    normalize: Literal["none", "row"] = "none"  # row: divide features by the sum of their absolute values
+
+    def config(self) -> dict[str, Any]:
+        """Return what shapes the store, as plain JSON; memory does not."""
+        values = asdict(self)
+        del values["memory"]
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportSummary:
+    """What an import found and made."""
+
+    store: Path
+    fingerprint: str
+    nodes: dict[str, dict[str, Any]]  # node type -> counts and schema
+    edges: dict[str, dict[str, Any]]  # edge type -> counts of what was read, dropped, added and written
+    ignored: tuple[str, ...]  # arrays and columns that were not used
+    report: StageReport
+    skipped: bool  # the store was there already
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "store": str(self.store),
+            "fingerprint": self.fingerprint,
+            "nodes": self.nodes,
+            "edges": self.edges,
+            "ignored": list(self.ignored),
+            "report": self.report.as_dict(),
+            "skipped": self.skipped,
+        }
+
+
+def import_graph(
+    source: GraphSource,
+    out: Path,
+    options: ImportOptions,
+    *,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> ImportSummary:
+    """Make the store ``out`` from a raw graph; an unchanged import is skipped.
+
+    Args:
+        overwrite: Replace a store that was made from other files or with other options.
+
+    Raises:
+        InputError, NodeIdError: The raw graph cannot be used; the message names the place.
+        StaleArtefactError: ``out`` holds something else.
+        MemoryBudgetError: The budget is too small.
+        DiskError: The system refused. In all cases ``out`` is as it was.
+    """
+    if options.memory < MIN_MEMORY:
+        raise MemoryBudgetError(
+            f"import cannot work within {format_bytes(options.memory)}; give at least memory: {MIN_MEMORY // MIB}MiB"
+        )
+    with measure("import") as report:
+        manifest = Manifest(
+            kind="store",
+            config={"options": options.config(), "source": source.config},
+            parents=source_parents(source, progress),
+            content={},
+        )
+        found = _found_store(out, manifest, overwrite=overwrite)
+        if found is None:
+            with atomic_folder(out, overwrite=overwrite) as folder:
+                found = _Build(source, folder, options, progress).run(manifest)
+                write_manifest(folder, found)
+            report.useful_bytes = sum(spec.nbytes for spec in found.arrays.values())
+        else:
+            report.skipped = True
+    counts = found.content["import"]
+    return ImportSummary(
+        store=out,
+        fingerprint=found.fingerprint,
+        nodes=counts["nodes"],
+        edges=counts["edges"],
+        ignored=tuple(counts["ignored"]),
+        report=report,
+        skipped=report.skipped,
+    )
+
+
+def _found_store(out: Path, wanted: Manifest, *, overwrite: bool) -> Manifest | None:
+    """Return the manifest of an unchanged store at ``out``, None when it is to be made."""
+    if not out.exists() or overwrite:
+        return None
+    found = read_manifest(out, "store")
+    if found.config == wanted.config and found.parents == wanted.parents:
+        return found
+    what = "options" if found.parents == wanted.parents else "files"
+    raise StaleArtefactError(
+        f"{out} is a store made from other {what}; choose another --out, or pass --overwrite to replace it"
+    )
+
+
+class _Build:
+    """One import at work in the folder that becomes the store."""
+
+    def __init__(self, source: GraphSource, folder: Path, options: ImportOptions, progress: Progress) -> None:
+        self._source = source
+        self._folder = folder
+        self._options = options
+        self._progress = progress
+        self._memory = options.memory - _READING
+        self._spill = folder / ".spill"
+        self._edges = _edge_tables(source, options)
+        self._arrays: dict[str, FlatSpec] = {}
+        self._ids: dict[str, NodeIdSpace] = {}
+
+    def run(self, manifest: Manifest) -> Manifest:
+        """Write everything but the manifest, which is returned whole."""
+        nodes = {table.node_type: self._import_table(table) for table in self._source.nodes}
+        for name in self._types_of_edges():
+            if name not in nodes:
+                nodes[name] = self._import_from_edges(name)
+        edges = {edge_type_key(table.edge_type): self._import_edges(table) for table in self._edges}
+        remove_path(self._spill)
+        return self._manifest(manifest, nodes, edges)
+
+    def _import_table(self, table: NodeTable) -> NodeResult:
+        ids = TableIds(self._folder, self._spill, table.node_type, self._memory)
+        try:
+            with task(self._progress, f"nodes {table.node_type}", table.num_nodes, "nodes") as work:
+                result = import_nodes(self._folder, table, ids.add, normalize=self._options.normalize, work=work)
+            self._take_ids(ids.close())
+        except BaseException:
+            ids.abort()
+            raise
+        self._arrays |= result.arrays
+        return result
+
+    def _import_from_edges(self, node_type: str) -> NodeResult:
+        with task(self._progress, f"ids of {node_type}", None, "ids") as work:
+
+            def chunks() -> Iterator[ExternalIds]:
+                for ids in self._ids_in_edges(node_type):
+                    yield ids
+                    work.advance(len(ids))
+
+            space = ids_of_edges(self._folder, self._spill, node_type, chunks, self._memory)
+        self._take_ids(space)
+        return NodeResult(num_nodes=space.num_nodes)
+
+    def _take_ids(self, space: NodeIdSpace) -> None:
+        self._ids[space.node_type] = space
+        self._arrays |= space.arrays
+
+    def _ids_in_edges(self, node_type: str) -> Iterator[ExternalIds]:
+        for table in self._source.edges:
+            src_type, _, dst_type = table.edge_type
+            for chunk in table.chunks():
+                if src_type == node_type:
+                    yield chunk.src
+                if dst_type == node_type:
+                    yield chunk.dst
+
+    def _types_of_edges(self) -> list[str]:
+        """Return the node types that edges name, in the order of their first mention."""
+        return list(dict.fromkeys(name for table in self._source.edges for name in table.edge_type[::2]))
+
+    def _import_edges(self, table: EdgeTable) -> dict[str, Any]:
+        src_type, _, dst_type = table.edge_type
+        share = self._memory // 4
+        src_ids = self._ids[src_type].open_lookup(share)
+        dst_ids = src_ids if src_type == dst_type else self._ids[dst_type].open_lookup(share)
+        held = src_ids.nbytes + (dst_ids.nbytes if dst_ids is not src_ids else 0)
+        reader = EdgeReader(table=table, src_ids=src_ids, dst_ids=dst_ids)
+        layout = reader.layout(edge_ids=self._options.edge_ids)
+        rules = EdgeRules(
+            undirected=self._options.undirected,
+            self_loops=self._options.self_loops,
+            duplicates=self._options.duplicates,
+        )
+        total = None if table.num_edges is None else 2 * table.num_edges
+        with task(self._progress, f"edges {edge_type_key(table.edge_type)}", total, "edges") as work:
+            arrays, counts = build_topology(
+                self._folder,
+                self._spill,
+                table.edge_type,
+                reader.chunks(layout),
+                layout=layout,
+                rules=rules,
+                memory=self._memory - held,
+                work=work,
+                edge_name=reader.edge_name,
+                num_edges=table.num_edges,
+            )
+        self._arrays |= arrays
+        return {
+            **counts.as_dict(),
+            "has_timestamp": layout.has_timestamp,
+            "has_weight": layout.has_weight,
+            "num_edge_features": layout.num_edge_features,
+            "has_edge_id": layout.has_edge_id,
+        }
+
+    def _manifest(self, draft: Manifest, nodes: dict[str, NodeResult], edges: dict[str, dict[str, Any]]) -> Manifest:
+        schema = ("has_timestamp", "has_weight", "num_edge_features", "has_edge_id")
+        content: dict[str, Any] = {
+            "node_types": {name: _node_info(result, self._ids[name]) for name, result in nodes.items()},
+            "edge_types": {
+                key: {"num_edges": info["edges_written"], **{name: info[name] for name in schema}}
+                for key, info in edges.items()
+            },
+            "classes": {table.node_type: list(table.classes) for table in self._source.nodes if table.classes},
+            "import": {
+                "nodes": {
+                    name: {**_node_info(result, self._ids[name]), "split": result.split_counts}
+                    for name, result in nodes.items()
+                },
+                "edges": {
+                    key: {name: value for name, value in info.items() if name not in schema}
+                    for key, info in edges.items()
+                },
+                "ignored": list(self._source.ignored),
+            },
+        }
+        return Manifest(
+            kind=draft.kind,
+            config=draft.config,
+            parents=draft.parents,
+            content=content,
+            arrays=self._arrays,
+            files=write_groups(self._folder, self._arrays),
+        )
+
+
+def _node_info(result: NodeResult, space: NodeIdSpace) -> dict[str, Any]:
+    return {
+        "num_nodes": result.num_nodes,
+        "num_features": result.num_features,
+        "label_kind": result.label_kind,
+        "num_classes": result.num_classes,
+        "id_kind": space.kind,
+    }
+
+
+def _edge_tables(source: GraphSource, options: ImportOptions) -> tuple[EdgeTable, ...]:
+    """Return the edge types to build: with ``undirected``, those that join two node types get a reverse type."""
+    if not options.undirected:
+        return source.edges
+    known = {table.edge_type for table in source.edges}
+    return source.edges + tuple(
+        _reverse_table(table, known) for table in source.edges if table.edge_type[0] != table.edge_type[2]
+    )
+
+
+def _reverse_table(table: EdgeTable, known: set[EdgeType]) -> EdgeTable:
+    src_type, relation, dst_type = table.edge_type
+    edge_type = (dst_type, f"rev_{relation}", src_type)
+    if edge_type in known:
+        raise InputError(f"edge type {edge_type_key(edge_type)} is given; it cannot be made again with undirected")
+
+    def chunks() -> Iterator[RawEdgeChunk]:
+        for chunk in table.chunks():
+            yield RawEdgeChunk(
+                src=chunk.dst,
+                dst=chunk.src,
+                timestamp=chunk.timestamp,
+                weight=chunk.weight,
+                edge_attr=chunk.edge_attr,
+            )
+
+    return EdgeTable(edge_type=edge_type, chunks=chunks, num_edges=table.num_edges)

@@ -1,0 +1,288 @@
+"""Writes a window: batches from front to back, their rows whenever the feature scan meets them. See ``window.py``."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import xxhash
+
+from graphsys.core.types import Array, BatchResidency, NodeIds, SampledBatch
+from graphsys.storage.direct import PAGE, Bytes, aligned_empty
+from graphsys.storage.files import disk_errors, drop_cache, fsync_path, partial_path
+from graphsys.storage.window_blob import (
+    BLOB,
+    BlobCounts,
+    Section,
+    blob_nbytes,
+    blob_sections,
+    encode_blob_header,
+)
+from graphsys.storage.window_layout import (
+    WindowEntry,
+    WindowHeader,
+    checksum,
+    encode_header,
+    encode_index,
+    slots_nbytes,
+    tail_of,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    """A batch in the file, its rows perhaps still to come."""
+
+    entry: WindowEntry
+    rows: Section | None
+    rows_done: int
+    digest: "xxhash.xxh3_64"  # of all bytes of the blob up to the rows that are there
+
+
+class WindowWriter:
+    """Builds a window under a temporary name; :meth:`close` gives it its own.
+
+    Batches come in the order of their positions. Rows of a batch come in ascending order, but batches may take turns:
+    room for them is kept when the batch begins, so a full disk is met before the feature scan, not after it.
+    Leaving the ``with`` block without :meth:`close`, or by an error, leaves nothing behind.
+
+    Cost:
+        Memory: the ids of one batch, twice; about 1 KiB per batch. Dirty page cache: ``flush_bytes``.
+    """
+
+    def __init__(self, path: Path, *, header: WindowHeader, flush_bytes: int = 64 << 20) -> None:
+        """Create the temporary file.
+
+        Raises:
+            DiskError: The system refused.
+        """
+        if header.has_rows and not (header.has_residency and header.row_nbytes > 0):
+            raise ValueError(f"{path}: a window with rows needs residency and a row size, not {header}")
+        self.path = path
+        self.header = header
+        self._partial = partial_path(path)
+        self._flush_bytes = flush_bytes
+        self._dirty = 0
+        self._end = PAGE  # where the next blob starts
+        self._batches: list[_Open] = []
+        with disk_errors("write", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+
+    def add(
+        self,
+        sampled: SampledBatch,
+        *,
+        y: Array | None = None,
+        residency: BatchResidency | None = None,
+        rows: Bytes | None = None,
+    ) -> None:
+        """Append a whole batch.
+
+        Args:
+            sampled: The batch; its position is the header's first plus the number of batches before it.
+            y: [B] int64, [B, C] uint8, or [B] or [B, C] float32 labels of the seeds.
+            residency: Needed exactly when the header says so.
+            rows: [R, row_nbytes] uint8 encoded rows of ``residency.fetch_node``; as for residency.
+
+        Raises:
+            DiskError: The system refused.
+        """
+        batch = self.begin(sampled, y=y, residency=residency)
+        if rows is not None:
+            self.write_rows(batch, 0, rows)
+
+    def begin(self, sampled: SampledBatch, *, y: Array | None = None, residency: BatchResidency | None = None) -> int:
+        """Append a batch whose rows come later, keep room for them, and return its index in the window.
+
+        Raises:
+            DiskError: The system refused; a full disk is met here.
+        """
+        index = len(self._batches)
+        if index == self.header.num_batches or (residency is not None) != self.header.has_residency:
+            raise ValueError(f"{self.path}: batch {index} does not fit the window's header {self.header}")
+        counts = _counts(sampled, y, residency, self.header)
+        sections = blob_sections(counts)
+        head = _head(sampled, y, residency, counts, sections, self.header.first_position + index)
+        rows, nbytes = sections.get("rows"), blob_nbytes(sections)
+        with disk_errors("write", self.path):
+            os.posix_fallocate(self._fd, self._end, nbytes)
+        self._write(self._end, head)
+        ids_end = sections["node"].end
+        entry = WindowEntry(
+            offset=self._end,
+            nbytes=nbytes,
+            checksum=0,
+            head_nbytes=ids_end,
+            head_checksum=checksum(head[:ids_end]),
+            position=self.header.first_position + index,
+            epoch=sampled.epoch,
+            batch_id=sampled.batch_id,
+            num_nodes=counts.num_nodes,
+            num_edges=counts.num_edges,
+            num_rows=counts.num_rows,
+            num_inserts=counts.num_inserts,
+        )
+        self._batches.append(_Open(entry=entry, rows=rows, rows_done=0, digest=xxhash.xxh3_64(head.data)))
+        self._end += nbytes
+        return index
+
+    def write_rows(self, batch: int, first_row: int, rows: Bytes) -> None:
+        """Write the next rows of a batch.
+
+        Args:
+            batch: What :meth:`begin` returned.
+            first_row: Index of ``rows[0]`` among the batch's rows; all rows before it are there already.
+            rows: [C, row_nbytes] uint8, C-contiguous.
+
+        Raises:
+            DiskError: The system refused.
+        """
+        state = self._batches[batch]
+        section = state.rows
+        if section is None or first_row != state.rows_done or first_row + len(rows) > section.shape[0]:
+            raise ValueError(
+                f"{self.path}: rows {first_row} to {first_row + len(rows)} of batch {batch} do not follow the "
+                f"{state.rows_done} of {section.shape[0] if section else 0} that are there"
+            )
+        raw = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+        self._write(state.entry.offset + section.offset + first_row * self.header.row_nbytes, raw)
+        state.digest.update(raw.data)
+        state.rows_done += len(rows)
+
+    def close(self, initial_slots: NodeIds | None = None, final_slots: NodeIds | None = None) -> None:
+        """Write slot maps, index and header, flush to the device and give the file its name.
+
+        Args:
+            initial_slots: [S] int64 global id in each cache slot before the first batch, -1 where empty.
+            final_slots: [S] the same after the last batch.
+
+        Raises:
+            DiskError: The system refused; nothing is left.
+        """
+        self._check_complete()
+        entries = [replace(state.entry, checksum=self._blob_checksum(state)) for state in self._batches]
+        initial, final = (self._padded_slots(slots) for slots in (initial_slots, final_slots))
+        index = encode_index(entries)
+        tail = replace(
+            tail_of(self.header, self._end),
+            initial_checksum=checksum(initial),
+            final_checksum=checksum(final),
+            index_checksum=checksum(index),
+        )
+        try:
+            self._write(tail.slots_offset, initial)
+            self._write(tail.slots_offset + initial.nbytes, final)
+            self._write(tail.index_offset, index)
+            self._write(0, np.frombuffer(encode_header(self.header, tail), np.uint8))
+            with disk_errors("write", self.path):
+                os.fsync(self._fd)
+                drop_cache(self._fd)
+                self._partial.replace(self.path)
+                # Without this, a power cut could lose the rename while a checkpoint written later survives.
+                fsync_path(self.path.parent)
+        except BaseException:
+            self.abort()
+            raise
+        self._release()
+
+    def abort(self) -> None:
+        """Remove the temporary file; nothing happens after :meth:`close`."""
+        if self._fd >= 0:
+            self._release()
+            self._partial.unlink(missing_ok=True)
+
+    def _release(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+
+    def _check_complete(self) -> None:
+        missing = [
+            index
+            for index, state in enumerate(self._batches)
+            if state.rows is not None and state.rows_done < state.rows.shape[0]
+        ]
+        if missing or len(self._batches) != self.header.num_batches:
+            raise ValueError(
+                f"{self.path}: {len(self._batches)} of {self.header.num_batches} batches are there, "
+                f"and {missing or 'none'} of them lack rows"
+            )
+
+    def _blob_checksum(self, state: _Open) -> int:
+        if state.rows is not None:
+            state.digest.update(bytes(state.entry.nbytes - state.rows.end))  # the padding: never written, so zero
+        return state.digest.intdigest()
+
+    def _padded_slots(self, slots: NodeIds | None) -> Bytes:
+        slots = np.empty(0, np.int64) if slots is None else slots
+        if slots.shape != (self.header.num_slots,):
+            raise ValueError(f"{self.path}: {slots.shape} slots do not fit the header's {self.header.num_slots}")
+        padded = np.zeros(slots_nbytes(self.header), np.uint8)
+        padded[: slots.nbytes] = np.ascontiguousarray(slots, "<i8").view(np.uint8)
+        return padded
+
+    def _write(self, offset: int, raw: Bytes) -> None:
+        done = 0
+        with disk_errors("write", self.path):
+            while done < raw.nbytes:
+                done += os.pwrite(self._fd, raw[done:].data, offset + done)
+            self._dirty += done
+            if self._dirty >= self._flush_bytes:
+                # Dirty pages count against a memory cgroup, which may kill the process instead of throttling it.
+                drop_cache(self._fd)
+                self._dirty = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+
+def _counts(
+    sampled: SampledBatch, y: Array | None, residency: BatchResidency | None, header: WindowHeader
+) -> BlobCounts:
+    return BlobCounts(
+        num_sampled_nodes=sampled.num_sampled_nodes,
+        num_sampled_edges=sampled.num_sampled_edges,
+        num_rows=len(residency.fetch_node) if residency is not None else 0,
+        num_inserts=len(residency.insert_row) if residency is not None else 0,
+        has_in_degree=sampled.in_degree is not None,
+        has_residency=residency is not None,
+        row_nbytes=header.row_nbytes if header.has_rows else 0,
+        y_dtype=y.dtype if y is not None else None,
+        y_shape=y.shape if y is not None else (),
+    )
+
+
+def _head(
+    sampled: SampledBatch,
+    y: Array | None,
+    residency: BatchResidency | None,
+    counts: BlobCounts,
+    sections: dict[str, Section],
+    position: int,
+) -> Bytes:
+    """Return all of a blob but its rows, zero between the arrays."""
+    arrays: dict[str, Any] = {
+        "num_sampled": np.array(sampled.num_sampled_nodes + sampled.num_sampled_edges, np.int64),
+        "node": sampled.node,
+        "indptr": sampled.indptr,
+        "indices": sampled.indices,
+        "in_degree": sampled.in_degree,
+        "y": y,
+    }
+    if residency is not None:
+        arrays |= {name: getattr(residency, name) for name in ("source", "insert_row", "insert_slot", "fetch_node")}
+    rows = sections.get("rows")
+    head = aligned_empty(rows.offset if rows is not None else blob_nbytes(sections))  # an anonymous map: zero
+    fixed = encode_blob_header(counts, position=position, epoch=sampled.epoch, batch_id=sampled.batch_id)
+    head[: BLOB.itemsize] = np.frombuffer(fixed, np.uint8)
+    for name, section in sections.items():
+        if name != "rows":
+            section.view(head)[...] = arrays[name]
+    return head

@@ -1,0 +1,104 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import graphsys
+from graphsys.cli import app
+from graphsys.cli.main import main
+from graphsys.core.errors import InputError
+
+NAMES = [name for name, *_ in app.COMMANDS]
+
+
+@pytest.fixture
+def failing_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Add a command `fail` that raises what it is given."""
+
+    def install(error: BaseException) -> None:
+        def fail() -> None:
+            """Fail."""
+            raise error
+
+        monkeypatch.setattr(app, "COMMANDS", (*app.COMMANDS, ("fail", fail, "Test", "graphsys fail")))
+
+    return install
+
+
+def test_help_and_version_end_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0
+    assert f"graphsys {graphsys.__version__}" in capsys.readouterr().out
+
+
+def test_an_error_of_ours_becomes_one_sentence_and_two(
+    failing_with: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing_with(InputError("edges.csv has no column\n 'src'; it has 'a', 'b'"))
+    assert main(["fail"]) == 2
+    assert capsys.readouterr().err == "error: edges.csv has no column 'src'; it has 'a', 'b'\n"
+
+
+def test_anything_else_is_a_bug_with_its_traceback_and_one(
+    failing_with: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing_with(ZeroDivisionError("by nothing"))
+    assert main(["fail"]) == 1
+    message = capsys.readouterr().err
+    assert "Traceback" in message
+    assert "ZeroDivisionError: by nothing" in message
+    assert "report" in message.splitlines()[-1]
+
+
+def test_an_interrupt_ends_with_130(
+    failing_with: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing_with(KeyboardInterrupt())
+    assert main(["fail"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["inspekt", "a.gs"], "inspect"),
+        (["inspect"], "path"),
+        (["inspect", "a.gs", "--jsn"], "--json"),
+        (["generate", "--nodes", "many", "--edges", "3", "--out", "raw"], "--nodes"),
+        (["import", "a.npz", "--out", "a.gs", "--self-loops", "maybe"], "maybe"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_that_names_the_fault_and_two(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+    assert "--help" in captured.err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"Example: graphsys {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "example"), [(command[0], command[3]) for command in app.COMMANDS])
+def test_the_options_of_an_example_exist(name: str, example: str) -> None:
+    known = {option for param in app.command().commands[name].params for option in param.opts}
+    assert set(re.findall(r"(?<= )--[a-z-]+", example)) <= known
+
+
+def test_every_command_speaks_json() -> None:
+    for name in NAMES:
+        assert "--json" in {option for param in app.command().commands[name].params for option in param.opts}
+
+
+def test_the_program_is_installed_under_its_name() -> None:
+
+    text = (Path(graphsys.__file__).parents[1] / "pyproject.toml").read_text()
+    assert 'graphsys = "graphsys.cli.main:main"' in text

@@ -1,0 +1,91 @@
+"""How training and validation share one memory budget and one disk budget."""
+
+from dataclasses import dataclass
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError, MemoryBudgetError
+from graphsys.core.types import NodeIds, Topology
+from graphsys.samplers.schedule import Schedule
+from graphsys.storage.store import Store
+from graphsys.trainers.pilot import Pilot, run_pilot
+from graphsys.trainers.plan import PackPlan, resolve_pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlans:
+    """The plans of a run's two schedules."""
+
+    train: PackPlan
+    val: PackPlan | None  # None without validation nodes
+    together: bool  # whether the batches of both may be open at once
+
+
+def train_schedule(run: RunConfig, node: NodeIds) -> Schedule:
+    """Return the batches of all epochs over the training nodes ``node`` [*], global ids."""
+    sampler = run.sampler
+    return Schedule(
+        nodes=node,
+        batch_size=sampler.batch_size,
+        seed=sampler.seed,
+        epochs=run.trainer.epochs,
+        samples=sampler.samples,
+    )
+
+
+def val_schedule(run: RunConfig, node: NodeIds) -> Schedule:
+    """Return one pass over the validation nodes ``node`` [*]; every validation takes the same batches."""
+    sampler = run.sampler
+    return Schedule(
+        nodes=node, batch_size=sampler.batch_size, seed=sampler.seed, epochs=1, samples="frozen", shuffle=False
+    )
+
+
+def plan_run(run: RunConfig, store: Store, topology: Topology, train: Schedule, val: Schedule | None) -> RunPlans:
+    """Return the plans of both schedules, within ``run.memory`` and ``run.pack.disk`` at every moment.
+
+    Validation takes the mode of training where the budgets allow it, and reads rows directly where they do not. Its
+    windows are made before training starts. Its batches are open beside those of training when training loses no cache
+    by that, and instead of them otherwise.
+
+    Raises:
+        MemoryBudgetError, ConfigError: As :func:`graphsys.trainers.plan.resolve_pack`.
+    """
+    pilot = run_pilot(run, train, topology)
+    alone = resolve_pack(run, store, train, topology, pilot=pilot)
+    if val is None:
+        return RunPlans(train=alone, val=None, together=True)
+    val_plan = _plan_val(run, store, topology, val, alone)
+    disk = run.pack.disk - val_plan.disk_bytes
+
+    def plan_train(memory: int) -> PackPlan:
+        return resolve_pack(run, store, train, topology, memory=memory, disk=disk, pilot=pilot)
+
+    try:
+        beside = plan_train(run.memory - _open_bytes(val_plan))
+    except MemoryBudgetError:
+        beside = None
+    if beside is not None and (beside.mode, beside.num_slots) == (alone.mode, alone.num_slots):
+        return RunPlans(train=beside, val=val_plan, together=True)
+    surplus = max(_open_bytes(val_plan) - _open_bytes(alone), 0)
+    return RunPlans(train=plan_train(run.memory - surplus), val=val_plan, together=False)
+
+
+def _plan_val(run: RunConfig, store: Store, topology: Topology, schedule: Schedule, train: PackPlan) -> PackPlan:
+    pilot: Pilot = run_pilot(run, schedule, topology)
+    disk = run.pack.disk // 2
+    if train.mode != "direct":
+        try:
+            return resolve_pack(_in_mode(run, train.mode), store, schedule, topology, disk=disk, pilot=pilot)
+        except (MemoryBudgetError, ConfigError):
+            if train.mode == "memory":
+                raise
+    return resolve_pack(_in_mode(run, "direct"), store, schedule, topology, disk=disk, pilot=pilot)
+
+
+def _in_mode(run: RunConfig, mode: str) -> RunConfig:
+    return run.model_copy(update={"pack": run.pack.model_copy(update={"mode": mode, "window": "auto"})})
+
+
+def _open_bytes(plan: PackPlan) -> int:
+    """Bytes that open batches hold; what mode memory shares between both schedules is left out."""
+    return plan.working_bytes + plan.cache_bytes

@@ -1,0 +1,90 @@
+"""Exact embeddings of all nodes as a table that is looked up by external id."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import StaleArtefactError
+from graphsys.core.metrics import StageReport, measure
+from graphsys.core.progress import SILENT, Progress, task
+from graphsys.storage.embeddings import BLOCK_BYTES, KIND, EmbeddingTable, TableOrigin, write_table
+from graphsys.storage.flat import FlatArray
+from graphsys.storage.manifest import read_manifest
+from graphsys.trainers.inference import Trained, infer, open_trained
+from graphsys.trainers.run_folder import RunFolder, differing_keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedResult:
+    """A table and what it cost."""
+
+    table: EmbeddingTable
+    report: StageReport
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"path": str(self.table.path), **self.table.manifest.content, "report": self.report.as_dict()}
+
+
+def embed(
+    run: RunConfig, out: Path | None = None, progress: Progress = SILENT, *, overwrite: bool = False
+) -> EmbedResult:
+    """Write the vectors that the run's final checkpoint gives all nodes; a table that is up to date stays as it is.
+
+    Args:
+        out: Where to; None: ``embeddings.gs`` in the run's folder.
+        overwrite: Replace what lies at ``out``, made from whatever.
+
+    Raises:
+        ArtefactError: The store or a finished training is missing, or ``out`` holds something else.
+        StaleArtefactError: The training used another store or other settings, or the table at ``out`` was made from
+            another store, checkpoint or config.
+        InputError: A value lies beyond float16.
+        MemoryBudgetError: The budget is too small for exact inference.
+    """
+    path = out or RunFolder(run.out).embeddings
+    with measure("embed") as report:
+        trained = open_trained(run)
+        layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
+        config = {"layer": layer, "dtype": run.embed.dtype}
+        if path.exists() and not overwrite and _is_current(path, trained, config):
+            report.skipped = True
+            return EmbedResult(table=EmbeddingTable.open(path), report=report)
+        inference = infer(trained, progress, upto=layer)
+        origin = TableOrigin(
+            store=trained.store,
+            node_type=trained.node_type,
+            checkpoint=trained.checkpoint.fingerprint,
+            layer=layer,
+            config=config,
+        )
+        table = _write(path, inference.layer(layer), origin, run.embed.dtype, progress, overwrite=overwrite)
+        report.useful_bytes = inference.report.useful_bytes + table.vectors.spec.nbytes
+        report.details = {"inference": inference.report.as_dict()}
+    return EmbedResult(table=table, report=report)
+
+
+def _is_current(path: Path, trained: Trained, config: dict[str, Any]) -> bool:
+    manifest = read_manifest(path, KIND)
+    wanted = {"made from": trained.parents, "embed": config}
+    changed = differing_keys({"made from": manifest.parents, "embed": manifest.config}, wanted)
+    if changed:
+        raise StaleArtefactError(
+            f"{path} was made otherwise ({'; '.join(changed)}); choose another --out, or pass --overwrite to replace it"
+        )
+    return True
+
+
+def _write(
+    path: Path, rows: FlatArray, origin: TableOrigin, dtype: str, progress: Progress, *, overwrite: bool
+) -> EmbeddingTable:
+    step = max(1, BLOCK_BYTES // rows.spec.row_nbytes)
+    with task(progress, "write embeddings", rows.shape[0], "rows") as work:
+
+        def blocks() -> Any:
+            for _, block in rows.blocks(step):
+                yield block
+                work.advance(block.shape[0])
+
+        return write_table(path, blocks(), origin=origin, dim=rows.shape[1], dtype=dtype, overwrite=overwrite)

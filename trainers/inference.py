@@ -1,0 +1,232 @@
+"""Exact inference over all nodes, out of core: one layer after the other, each kept on disk and never made twice."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError, StaleArtefactError
+from graphsys.core.metrics import StageReport, measure
+from graphsys.core.progress import SILENT, Progress, task
+from graphsys.core.types import Features
+from graphsys.models.base import BatchModel, LayerwiseModel
+from graphsys.storage.features import ReadCount
+from graphsys.storage.files import atomic_folder
+from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
+from graphsys.storage.groups import write_groups
+from graphsys.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from graphsys.storage.store import Store
+from graphsys.trainers.checkpoint import Checkpoint, final_checkpoint, load_checkpoint
+from graphsys.trainers.chunks import ChunkLimits, EdgeReader, LayerCost
+from graphsys.trainers.device import exact_torch, resolve_device
+from graphsys.trainers.layerwise import LayerTally, layer_width, run_layer
+from graphsys.trainers.model_factory import build_model
+from graphsys.trainers.objective import resolve_objective
+from graphsys.trainers.run_folder import RunFolder, differing_keys, training_identity
+from graphsys.trainers.whole_batches import run_whole_batches
+
+KIND = "inference"
+ROWS = "h"  # the one array of a layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """The outputs of a network's layers for all nodes, on disk."""
+
+    folder: Path
+    num_layers: int  # L
+    report: StageReport
+
+    def layer(self, number: int) -> FlatArray:
+        """Open the output [N, D] float32 of layer ``number``, counted from 1.
+
+        Raises:
+            ArtefactError: It was not kept.
+        """
+        return open_layer(layer_folder(self.folder, number))
+
+    @property
+    def last(self) -> FlatArray:
+        """The network's output [N, num_outputs] float32."""
+        return self.layer(self.num_layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A run's store, final checkpoint and network, ready to infer."""
+
+    run: RunConfig
+    store: Store
+    node_type: str
+    checkpoint: Checkpoint
+    model: BatchModel  # the checkpoint's weights, in evaluation mode, on ``device``
+    device: torch.device
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """Fingerprints of what the outputs are made from."""
+        return {"store": self.store.fingerprint, "checkpoint": self.checkpoint.fingerprint}
+
+
+def open_trained(run: RunConfig) -> Trained:
+    """Open the store and the network that a finished training left in the run's folder.
+
+    Raises:
+        ArtefactError: The store or a finished training is missing.
+        StaleArtefactError: The training used another store or other settings.
+    """
+    store = Store.open(run.store)
+    path = final_checkpoint(run.out)
+    checkpoint = load_checkpoint(path)
+    _check_origin(run, store, path, checkpoint.manifest)
+    info = store.node_type(run.task.node_type)
+    model = build_model(run, info.num_features, resolve_objective(run.task, info).num_outputs)
+    model.load_state_dict(checkpoint.weights)
+    device = resolve_device(run.trainer)
+    model.to(device).eval()
+    return Trained(run=run, store=store, node_type=info.name, checkpoint=checkpoint, model=model, device=device)
+
+
+def _check_origin(run: RunConfig, store: Store, path: Path, manifest: Manifest) -> None:
+    if manifest.parents["store"] != store.fingerprint:
+        raise StaleArtefactError(
+            f"{path} was trained on another store than {store.path} ({manifest.parents['store'][:12]}, found "
+            f"{store.fingerprint[:12]}); name that store, or train again with another 'out'"
+        )
+    changed = differing_keys(manifest.config, training_identity(run))
+    if changed:
+        raise StaleArtefactError(
+            f"{path} was trained with other settings ({'; '.join(changed)}); restore them, or train again with "
+            f"another 'out'"
+        )
+
+
+def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = None, redo: bool = False) -> Inference:
+    """Compute the layers that are not on disk yet, from all neighbours of every node, and return them all.
+
+    A layer made from another store or checkpoint is made again. The result depends on the run's config, the store and
+    the checkpoint only: a rerun gives the same bytes.
+
+    Args:
+        upto: Last layer wanted, counted from 1; None: the network's output. A network without ``forward_layer`` gives
+            its output only.
+        redo: Make every layer again.
+
+    Raises:
+        MemoryBudgetError: The budget is too small; the message says what would do.
+        ConfigError: An inner layer of a network without ``forward_layer`` is wanted.
+    """
+    last = upto or trained.run.num_layers
+    folder = RunFolder(trained.run.out).inference
+    numbers = range(1, last + 1) if isinstance(trained.model, LayerwiseModel) else range(last, last + 1)
+    with measure("infer") as report, exact_torch(trained.device, trained.run.trainer.threads):
+        made = [number for number in numbers if redo or not _is_current(layer_folder(folder, number), trained)]
+        for number in made:
+            details = _make_layer(trained, folder, number, progress)
+            report.details[f"layer-{number}"] = details
+            report.useful_bytes += details["useful_bytes"]
+        report.skipped = not made
+    return Inference(folder=folder, num_layers=trained.run.num_layers, report=report)
+
+
+def _make_layer(trained: Trained, folder: Path, number: int, progress: Progress) -> dict[str, Any]:
+    info = trained.store.node_types[trained.node_type]
+    edges = EdgeReader(trained.store, trained.store.edge_type_within(info.name))
+    tally = LayerTally(rows=ReadCount())
+    with task(progress, f"infer layer {number}", info.num_nodes, "nodes") as work:
+        if isinstance(trained.model, LayerwiseModel):
+            below = _below(trained, folder, number)
+            cost = LayerCost.of(below.shape[1], layer_width(trained.model, below.shape[1]))
+            blocks = run_layer(
+                trained.model,
+                number - 1,
+                below,
+                edges,
+                limits=ChunkLimits.of(trained.run.memory, cost),
+                cost=cost,
+                device=trained.device,
+                tally=tally,
+                task=work,
+            )
+        else:
+            _check_last_only(trained, number)
+            blocks = run_whole_batches(
+                trained.model,
+                trained.store,
+                info.name,
+                memory=trained.run.memory,
+                device=trained.device,
+                tally=tally,
+                task=work,
+            )
+        spec = _write_layer(layer_folder(folder, number), blocks, trained.parents, number)
+    return {
+        "chunks": tally.chunks,
+        "steps": tally.steps,
+        "useful_bytes": tally.rows.useful_bytes + edges.useful_bytes,
+        "row_bytes_read": tally.rows.read_bytes,
+        "edge_bytes_read": edges.useful_bytes,
+        "bytes_written": spec.nbytes,
+    }
+
+
+def _below(trained: Trained, folder: Path, number: int) -> FlatArray:
+    if number == 1:
+        return trained.store.features(trained.node_type)
+    return open_layer(layer_folder(folder, number - 1))
+
+
+def _check_last_only(trained: Trained, number: int) -> None:
+    if number != trained.run.num_layers:
+        raise ConfigError(
+            f"layer {number} was asked for, but {trained.run.model.class_path} has no forward_layer, so only its last "
+            f"output is known; set embed.layer to last, or derive it from graphsys.models.base.LayerwiseModel"
+        )
+
+
+def layer_folder(folder: Path, number: int) -> Path:
+    """Return where the output of layer ``number``, counted from 1, lies below an inference folder."""
+    return folder / f"layer-{number}"
+
+
+def open_layer(folder: Path) -> FlatArray:
+    """Open the rows of a finished layer.
+
+    Raises:
+        ArtefactError: There is none.
+    """
+    return FlatArray(folder / ROWS, read_manifest(folder, KIND).arrays[ROWS])
+
+
+def _is_current(folder: Path, trained: Trained) -> bool:
+    return (folder / MANIFEST_NAME).is_file() and read_manifest(folder, KIND).parents == trained.parents
+
+
+def _write_layer(folder: Path, blocks: Iterable[Features], parents: dict[str, str], number: int) -> FlatSpec:
+    with atomic_folder(folder, overwrite=True) as partial:
+        spec = _write_rows(partial / ROWS, blocks)
+        content = {"layer": number, "num_rows": spec.shape[0], "dim": spec.shape[1]}
+        files = write_groups(partial, [ROWS], content)
+        write_manifest(
+            partial,
+            Manifest(kind=KIND, config={}, parents=parents, content=content, arrays={ROWS: spec}, files=files),
+        )
+    return spec
+
+
+def _write_rows(folder: Path, blocks: Iterable[Features]) -> FlatSpec:
+    stream = iter(blocks)
+    first = next(stream)
+    writer = FlatWriter(folder, np.float32, first.shape[1:])
+    try:
+        for block in chain([first], stream):
+            writer.append(block)
+        return writer.close()
+    except BaseException:
+        writer.abort()
+        raise

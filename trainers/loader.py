@@ -1,0 +1,175 @@
+"""Windows in, mini-batches out: read ahead by several threads, assembled in order by one.
+
+A batch's blob is read with one direct read; then its rows come together from the cache and from what was read. Both
+happen ahead of the consumer, within bounds on count and bytes. The order of the batches and their values depend on
+neither the threads nor the mode.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from graphsys.core.errors import ConfigError
+from graphsys.core.metrics import device_bytes
+from graphsys.core.types import LoaderCursor
+from graphsys.storage.features import FeatureReader
+from graphsys.storage.flat import FlatArray
+from graphsys.trainers.batch import MiniBatch
+from graphsys.trainers.channel import Channel
+from graphsys.trainers.read_ahead import LoaderStats, Read, ReadAhead
+from graphsys.trainers.rows import open_rows
+from graphsys.trainers.windows import WindowSet
+
+_FIRST = LoaderCursor(epoch=0, next_batch_id=0)
+
+
+class Loader:
+    """Iterates over the mini-batches of a schedule from a cursor to the end; may be iterated once.
+
+    At any moment one batch is with the consumer and one is assembled or being assembled.
+
+    Args:
+        windows: where the batches' ids and edges are; stays the caller's.
+        features: [N, D] float32, from which the cache is filled again after a restart.
+        reader: what :func:`graphsys.trainers.rows.open_reader` opened; stays the caller's.
+        cursor: the first batch to give out.
+        device: where the batches' tensors go.
+        threads: reads in flight, and threads that share one gather; never changes the result.
+
+    Raises:
+        ConfigError: The cursor is outside the schedule.
+    """
+
+    def __init__(
+        self, windows: WindowSet, features: FlatArray, reader: FeatureReader, *,
+        cursor: LoaderCursor = _FIRST, device: torch.device | str = "cpu", threads: int = 2,
+    ) -> None:  # fmt: skip
+        self._windows = windows
+        self._reader = reader
+        self._device = torch.device(device)
+        self._steps = _steps_from(windows, cursor)
+        self._given = self._steps.start  # steps before this one are with the consumer
+        self._stats = LoaderStats()
+        self._window_bytes = 0  # read from windows
+        self._before = reader.count.read_bytes, device_bytes()[0]
+        self._stop = threading.Event()
+        self._channel: Channel[MiniBatch] = Channel()
+        self._dim = features.shape[1]
+        self._rows = open_rows(windows.plan, features, reader, threads=threads)
+        self._ahead = ReadAhead(windows, self._rows, self._steps, stop=self._stop, stats=self._stats, threads=threads)
+        self._assembler = ThreadPoolExecutor(1, thread_name_prefix="graphsys-assemble")
+        self._outcome: Future[None] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of batches from the cursor to the end."""
+        return len(self._steps)
+
+    @property
+    def cursor(self) -> LoaderCursor:
+        """The next batch that was not given out yet."""
+        epoch, batch_id = divmod(self._given, max(self._windows.schedule.batches_per_epoch, 1))
+        return LoaderCursor(epoch=epoch, next_batch_id=batch_id)
+
+    @property
+    def stats(self) -> LoaderStats:
+        """What the loader did so far."""
+        from_store, device = self._before
+        self._stats.read_bytes = self._window_bytes + self._reader.count.read_bytes - from_store
+        self._stats.device_bytes = device_bytes()[0] - device
+        return self._stats
+
+    def __iter__(self) -> Iterator[MiniBatch]:
+        """Yield the batches in order; an error of any thread is raised where its batch would have come.
+
+        Raises:
+            StaleArtefactError, MemoryBudgetError, InputError, CorruptError, DiskError: Making or reading a batch
+                failed.
+        """
+        if self._outcome is not None:
+            raise ValueError("a loader is iterated once; make another one")
+        self._windows.begin(self._first_window())
+        self._outcome = self._assembler.submit(self._assemble_all)
+        try:
+            while (batch := self._wait()) is not None:
+                self._given += 1
+                yield batch
+            self._outcome.result()
+        finally:
+            self.close()
+
+    def _first_window(self) -> int:
+        schedule = self._windows.schedule
+        position = self._steps.start % max(schedule.num_batches, 1)
+        return position // self._windows.plan.window_batches
+
+    def _wait(self) -> MiniBatch | None:
+        started = time.perf_counter()
+        batch = self._channel.get()
+        self._stats.wait_assemble_s += time.perf_counter() - started
+        return batch
+
+    def _assemble_all(self) -> None:
+        first = True
+        try:
+            while (read := self._ahead.next()) is not None and self._channel.wait_for_room():
+                step = read.step
+                if first or step.index == 0:
+                    self._rows.enter(step.window, step.index)
+                    first = False
+                batch = self._assemble(read)
+                self._ahead.hand_back(read)
+                if step.is_last_of_window:
+                    self._windows.release(step.window_index)
+                self._channel.put(batch)
+        finally:
+            self._channel.finish()
+
+    def _assemble(self, read: Read) -> MiniBatch:
+        x = self._rows.assemble(read.batch, read.fetched)
+        self._count(read)
+        batch = MiniBatch.assemble(read.batch.sampled, x, read.batch.y, epoch=read.step.epoch)
+        return batch.to(self._device)
+
+    def _count(self, read: Read) -> None:
+        stats, sampled, entry = self._stats, read.batch.sampled, read.step.entry
+        fetched = self._rows.fetched_rows(entry)
+        stats.batches += 1
+        stats.rows_fetched += fetched
+        stats.rows_hit += entry.num_nodes - fetched
+        ids = sampled.node.nbytes + sampled.indptr.nbytes + sampled.indices.nbytes
+        stats.useful_bytes += fetched * self._dim * 4 + ids
+        self._window_bytes += entry.nbytes
+
+    def close(self) -> None:
+        """Stop all threads of the loader and wait for them; the windows go on."""
+        self._stop.set()
+        self._channel.close()
+        self._assembler.shutdown()
+        self._ahead.close()
+        self._rows.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _steps_from(windows: WindowSet, cursor: LoaderCursor) -> range:
+    """Return the steps from ``cursor`` to the end of the last epoch, counted over all epochs."""
+    schedule = windows.schedule
+    per_epoch = schedule.batches_per_epoch
+    total, first = schedule.epochs * per_epoch, cursor.epoch * per_epoch + cursor.next_batch_id
+    if cursor.epoch < 0 or not 0 <= cursor.next_batch_id <= per_epoch or first > total or cursor.world_size != 1:
+        raise ConfigError(
+            f"the cursor {cursor} is outside a schedule of {schedule.epochs} epochs of {per_epoch} batches for one "
+            f"process; the checkpoint belongs to another run"
+        )
+    return range(first, total)

@@ -1,0 +1,191 @@
+"""The training loop: steps, epochs, validations, checkpoints and logs, from wherever a run stands to its end."""
+
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from graphsys.core.config import RunConfig
+from graphsys.core.progress import Progress, Task, task
+from graphsys.core.types import LoaderCursor
+from graphsys.storage.manifest import Manifest
+from graphsys.trainers.checkpoint import KIND, checkpoint_path, prune_checkpoints, save_checkpoint
+from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
+from graphsys.trainers.logs import RunLog
+from graphsys.trainers.run_folder import RunFolder, training_identity
+from graphsys.trainers.state import TrainState
+from graphsys.trainers.step import LabelledBatch, Setting, check_finite, train_step, validate
+
+LOG_EVERY = 50  # steps between two lines of the log
+
+
+class Feed(Protocol):
+    """Where the batches of a run come from, on the model's device and in the order of their positions."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training batches per epoch."""
+
+    @property
+    def validates_alone(self) -> bool:
+        """Whether the training batches must be closed before the validation batches fit into memory."""
+
+    def train(self, cursor: LoaderCursor) -> AbstractContextManager[Iterable[LabelledBatch]]:
+        """Open the training batches from ``cursor`` to the end of the last epoch."""
+
+    def validation(self) -> AbstractContextManager[Iterable[LabelledBatch]] | None:
+        """Open one pass over the validation batches; None when the graph has none."""
+
+    def wait_s(self) -> float:
+        """Return the seconds that training waited for batches so far."""
+
+
+class TrainingLoop:
+    """Runs one training. The state is the caller's; checkpoints and logs go to the run's folder."""
+
+    def __init__(
+        self,
+        run: RunConfig,
+        state: TrainState,
+        setting: Setting,
+        feed: Feed,
+        log: RunLog,
+        *,
+        parents: dict[str, str],
+    ) -> None:
+        self._run = run
+        self._state = state
+        self._setting = setting
+        self._feed = feed
+        self._log = log
+        self._parents = parents
+        self._folder = RunFolder(run.out).checkpoints
+        self._lr = 0.0
+        self._epoch_started = time.perf_counter() - _open_epoch_seconds(log)
+
+    def run(self, progress: Progress) -> Path:
+        """Train to the end; return the final checkpoint."""
+        config, state, feed = self._run.trainer, self._state, self._feed
+        self._set_learning_rate()
+        steps_left = config.epochs * feed.steps_per_epoch - state.step
+        with task(progress, "train", max(steps_left, 0), "batches") as bar:
+            while not self._done:
+                before = state.step
+                with feed.train(state.cursor(feed.steps_per_epoch)) as batches:
+                    self._take(batches, bar)
+                if self._epoch_over:
+                    self._settle(bar)
+                if state.step == before:
+                    raise RuntimeError(f"the batches ended at step {before}, before the training did")
+        return self._save(final=True)
+
+    @property
+    def _done(self) -> bool:
+        return should_stop(self._run.trainer, self._state.history)
+
+    @property
+    def _epoch_over(self) -> bool:
+        """Whether every batch of the open epoch was taken."""
+        return self._state.step == (self._state.epoch + 1) * self._feed.steps_per_epoch
+
+    def _take(self, batches: Iterable[LabelledBatch], bar: Task) -> None:
+        """Train until the end, or until an epoch is over whose validation needs the memory of ``batches``."""
+        for batch in batches:
+            self._step(batch)
+            if self._epoch_over and self._feed.validates_alone and self._validation_due():
+                return
+            self._settle(bar)
+            if self._done:
+                return
+
+    def _step(self, batch: LabelledBatch) -> None:
+        loss = train_step(self._state, batch, self._setting)
+        step = self._state.step
+        if step % LOG_EVERY == 0:
+            check_finite(self._state, self._run.trainer)
+            values = {"epoch": batch.epoch, "loss": float(loss), "lr": self._lr}
+            self._log.write("step", step, {**values, **self._clock()})
+
+    def _settle(self, bar: Task) -> None:
+        """Do what is due after a step: end the epoch, write a checkpoint."""
+        if self._epoch_over:
+            self._end_epoch()
+            bar.note(_note(self._state.history[-1]))
+        bar.advance()
+        if self._state.step % self._run.trainer.checkpoint_every == 0 and not self._done:
+            self._save(final=False)
+
+    def _clock(self) -> dict[str, float]:
+        return {"seconds": time.perf_counter() - self._epoch_started, "wait_s": self._feed.wait_s()}
+
+    def _end_epoch(self) -> None:
+        state, config = self._state, self._run.trainer
+        check_finite(state, config)
+        clock = self._clock()
+        train = {"loss": float(state.epoch_loss) / state.epoch_rows}
+        val = self._validate() if self._validation_due() else None
+        rank = self._setting.objective.rank(val) if val else None
+        record = EpochRecord(epoch=state.epoch, lr=self._lr, train=train, val=val or None, rank=rank)
+        state.close_epoch(record)
+        if rank is not None and config.keep == "best" and best_epoch(state.history) == record.epoch:
+            state.keep_as_best()
+        values = {"epoch": record.epoch, "lr": record.lr, "train": train, **({"val": val} if val else {})}
+        self._log.write("epoch", state.step, {**values, **clock})
+        self._set_learning_rate()
+        self._epoch_started = time.perf_counter()
+
+    def _validation_due(self) -> bool:
+        number = self._state.epoch + 1
+        return number % self._run.trainer.eval_every == 0 or number == self._run.trainer.epochs
+
+    def _validate(self) -> dict[str, float]:
+        opened = self._feed.validation()
+        if opened is None:
+            return {}
+        with opened as batches:
+            return validate(self._state, batches, self._setting)
+
+    def _set_learning_rate(self) -> None:
+        self._lr = learning_rate(self._run.trainer, self._state.epoch, self._state.history)
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = self._lr
+
+    def _save(self, *, final: bool) -> Path:
+        state = self._state
+        check_finite(state, self._run.trainer)
+        # The line tells a resumed run how long its open epoch has taken; the checkpoint counts it.
+        self._log.write("checkpoint", state.step, {"epoch": state.epoch, "final": final, **self._clock()})
+        self._log.flush()
+        path = checkpoint_path(self._folder, state.step)
+        save_checkpoint(path, {**state.as_dict(), "log_lines": self._log.num_lines}, self._manifest(final=final))
+        prune_checkpoints(self._folder)
+        return path
+
+    def _manifest(self, *, final: bool) -> Manifest:
+        state = self._state
+        best = best_epoch(state.history)
+        cursor = state.cursor(self._feed.steps_per_epoch)
+        content = {
+            "step": state.step,
+            "epoch": state.epoch,
+            "cursor": {"epoch": cursor.epoch, "next_batch_id": cursor.next_batch_id},
+            "final": final,
+            "chosen": "best" if final and state.best is not None else "last",
+            "best_epoch": best,
+            "metrics": {
+                "train": state.history[-1].train if state.history else None,
+                "val": None if best is None else state.history[best].val,
+            },
+        }
+        return Manifest(kind=KIND, config=training_identity(self._run), parents=self._parents, content=content)
+
+
+def _open_epoch_seconds(log: RunLog) -> float:
+    last = log.lines[-1] if log.lines else None
+    return float(last["seconds"]) if last and last["kind"] == "checkpoint" else 0.0
+
+
+def _note(record: EpochRecord) -> str:
+    shown = {"loss": record.train["loss"], **{f"val {name}": value for name, value in (record.val or {}).items()}}
+    return f"epoch {record.epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

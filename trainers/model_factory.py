@@ -1,0 +1,122 @@
+"""Builds the network of a run: a built-in one by name, or any user module by import path."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from graphsys.core.config import ModelConfig, RunConfig
+from graphsys.core.errors import ConfigError
+from graphsys.core.seeding import derive_key
+from graphsys.models.adapters import DglAdapter, PygAdapter
+from graphsys.models.base import BatchModel
+from graphsys.models.gat import GAT
+from graphsys.models.gcn import GCN
+from graphsys.models.gin import GIN
+from graphsys.models.sage import GraphSAGE
+
+_BUILT_IN: dict[str, type[GraphSAGE] | type[GCN] | type[GIN]] = {"sage": GraphSAGE, "gcn": GCN, "gin": GIN}
+_INITIAL_WEIGHTS = 0x1417  # keeps the draws of the initial weights apart from those of any step
+
+
+def build_model(run: RunConfig, num_features: int, num_outputs: int) -> BatchModel:
+    """Return the run's network on the CPU, its initial weights drawn from ``trainer.seed`` alone.
+
+    Args:
+        run: Its ``model`` section and number of hops count.
+        num_features: Columns D of the features.
+        num_outputs: Columns of the output: classes, labels or targets.
+
+    Raises:
+        ConfigError: The user's class cannot be imported, is no ``torch.nn.Module``, or refuses its arguments.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_key(run.trainer.seed, _INITIAL_WEIGHTS))
+        if run.model.class_path is None:
+            return _built_in(run.model, num_features, num_outputs, run.num_layers)
+        return _user_model(run.model.class_path, run.model, num_features, num_outputs, run.num_layers)
+
+
+def _built_in(config: ModelConfig, num_features: int, num_outputs: int, num_layers: int) -> BatchModel:
+    shape = (num_features, config.hidden, num_outputs, num_layers)
+    if config.name == "gat":
+        return GAT(*shape, dropout=config.dropout, heads=config.heads)
+    return _BUILT_IN[config.name](*shape, dropout=config.dropout)
+
+
+def _user_model(path: str, config: ModelConfig, num_features: int, num_outputs: int, num_layers: int) -> BatchModel:
+    kind = import_class(path)
+    offered = {
+        "in_channels": num_features,
+        "hidden_channels": config.hidden,
+        "out_channels": num_outputs,
+        "num_layers": num_layers,
+        "dropout": config.dropout,
+    }
+    module = _construct(path, kind, offered, config.kwargs)
+    _check_parameters(path, module)
+    if not isinstance(module, BatchModel):
+        adapter = PygAdapter if config.style == "pyg" else DglAdapter
+        return adapter(module, num_layers=num_layers, out_channels=num_outputs)
+    if module.num_layers != num_layers:
+        raise ConfigError(
+            f"model.class {path} has {module.num_layers} layers and sampler.fanouts has {num_layers} entries; "
+            f"give one fanout per layer"
+        )
+    return module
+
+
+def import_class(path: str) -> type[nn.Module]:
+    """Return the class that ``package.module:Class`` names; modules of the current folder are found too.
+
+    Raises:
+        ConfigError: There is no such module or class, it does not import, or it is no ``torch.nn.Module``.
+    """
+    module_name, sign, class_name = path.partition(":")
+    if not sign or not module_name or not class_name:
+        raise ConfigError(f"model.class is '{path}'; write it as package.module:Class")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(
+            f"model.class {path}: module '{module_name}' does not import: {error}; "
+            f"install it, or run from the folder that holds it ({here} was searched)"
+        ) from error
+    kind = getattr(module, class_name, None)
+    if kind is None:
+        raise ConfigError(f"model.class {path}: {module.__file__} has no '{class_name}'; check the name")
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ConfigError(f"model.class {path}: '{class_name}' is no torch.nn.Module class; derive it from one")
+    return kind
+
+
+def _construct(path: str, kind: type[nn.Module], offered: dict[str, Any], kwargs: dict[str, Any]) -> nn.Module:
+    signature = inspect.signature(kind)
+    arguments = {name: value for name, value in offered.items() if name in signature.parameters} | kwargs
+    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    try:
+        signature.bind(**arguments)
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"model.class {path} refuses ({given}): {error}; give what its __init__{signature} needs as model.kwargs"
+        ) from error
+
+
+def _check_parameters(path: str, module: nn.Module) -> None:
+    parameters = list(module.parameters())
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise ConfigError(f"model.class {path} has no parameter to train; register its layers as attributes")
+    if any(isinstance(parameter, UninitializedParameter) for parameter in parameters):
+        raise ConfigError(
+            f"model.class {path} has parameters without a size; take in_channels in its __init__ instead of lazy layers"
+        )

@@ -1,0 +1,216 @@
+"""What a task means for training: the loss, the metrics, and which of them picks the best weights."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MultilabelF1Score
+
+from graphsys.core.config import TaskConfig
+from graphsys.core.errors import ConfigError, InputError
+from graphsys.core.types import NodeIds
+from graphsys.storage.store import LabelKind, NodeTypeInfo, Store
+
+_CHECK_ROWS = 1 << 20  # labels read at once: 8 MiB
+
+
+class Objective(ABC):
+    """The loss and the metrics of one task; holds no state of a training."""
+
+    monitor: ClassVar[str]  # metric that picks the best weights
+    direction: ClassVar[Literal[1, -1]] = 1  # 1: higher is better
+
+    def __init__(self, num_outputs: int) -> None:
+        self.num_outputs = num_outputs  # columns of the model's output
+
+    @abstractmethod
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of [B, num_outputs] outputs of any float type against the labels of B seeds."""
+
+    @abstractmethod
+    def labelled(self, y: Tensor) -> Tensor:
+        """Return [B] bool: which rows of ``y`` carry a label."""
+
+    @abstractmethod
+    def collection(self) -> MetricCollection:
+        """Return fresh metrics, named as in logs and results."""
+
+    @abstractmethod
+    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+        """Add labelled rows to ``metrics``."""
+
+    def rank(self, metrics: dict[str, float]) -> tuple[float, float]:
+        """Return what is larger for better metrics; the loss decides between equal ones."""
+        return self.direction * metrics[self.monitor], -metrics["loss"]
+
+
+class SingleLabel(Objective):
+    """Cross-entropy over classes; y is [B] int64, -1 where there is no label."""
+
+    monitor = "accuracy"
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return functional.cross_entropy(output.float(), y)
+
+    def labelled(self, y: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return y >= 0
+
+    def collection(self) -> MetricCollection:
+        """See :class:`Objective`."""
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(self.num_outputs, average="micro"),
+                "macro_f1": MulticlassF1Score(self.num_outputs, average="macro"),
+            }
+        )
+
+    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+        """See :class:`Objective`."""
+        metrics.update(output.argmax(dim=1), y)
+
+
+class MultiLabel(Objective):
+    """Binary cross-entropy per label; y is [B, C] uint8 of 0 and 1."""
+
+    monitor = "micro_f1"
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return functional.binary_cross_entropy_with_logits(output.float(), y.float())
+
+    def labelled(self, y: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return torch.ones(y.shape[0], dtype=torch.bool, device=y.device)
+
+    def collection(self) -> MetricCollection:
+        """See :class:`Objective`."""
+        return MetricCollection(
+            {f"{average}_f1": MultilabelF1Score(self.num_outputs, average=average) for average in ("micro", "macro")}
+        )
+
+    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+        """See :class:`Objective`."""
+        metrics.update((output > 0).long(), y.long())
+
+
+class Regression(Objective):
+    """Mean squared error; y is [B] or [B, C] float32, NaN where there is no value."""
+
+    monitor = "rmse"
+    direction = -1
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return functional.mse_loss(output.float(), y.reshape(output.shape))
+
+    def labelled(self, y: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return ~y.reshape(y.shape[0], -1).isnan().any(dim=1)
+
+    def collection(self) -> MetricCollection:
+        """See :class:`Objective`."""
+        metrics = MetricCollection(
+            {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False), "r2": R2Score()},
+            compute_groups=False,
+        )
+        # R2 subtracts sums of squares; in float32 that loses every digit on a large graph.
+        return metrics.set_dtype(torch.float64)
+
+    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+        """See :class:`Objective`."""
+        metrics.update(output.double(), y.reshape(output.shape).double())
+
+
+class Scores:
+    """Accumulates the loss and the metrics of one split; rows without a label are left out."""
+
+    def __init__(self, objective: Objective, device: torch.device) -> None:
+        self._objective = objective
+        self._metrics = objective.collection().to(device)
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.num_rows = 0
+
+    def update(self, output: Tensor, y: Tensor) -> None:
+        """Add a batch: [B, num_outputs] outputs and the labels of its B rows, on the device of the metrics."""
+        mask = self._objective.labelled(y)
+        count = int(mask.sum())
+        if count == 0:
+            return
+        output, y = output[mask].float(), y[mask]
+        self._objective.update(self._metrics, output, y)
+        self._loss += self._objective.loss(output, y).double() * count
+        self.num_rows += count
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean loss and every metric by name; empty when no row had a label."""
+        if self.num_rows == 0:
+            return {}
+        metrics = self._metrics
+        if self.num_rows < 2 and "r2" in metrics:
+            metrics = MetricCollection({name: metric for name, metric in metrics.items() if name != "r2"})
+        # torchmetrics divides in float32: digits past the seventh are noise.
+        values = {name: round(float(value), 7) for name, value in metrics.compute().items()}
+        return {"loss": float(self._loss) / self.num_rows, **values}
+
+
+_OBJECTIVES: dict[tuple[str, LabelKind], type[Objective]] = {
+    ("node_classification", "class"): SingleLabel,
+    ("node_classification", "multilabel"): MultiLabel,
+    ("node_regression", "value"): Regression,
+}
+_WANTED = {"node_classification": "classes or label vectors", "node_regression": "values"}
+
+
+def resolve_objective(task: TaskConfig, info: NodeTypeInfo) -> Objective:
+    """Return the objective that ``task`` has on the labels of a node type.
+
+    Raises:
+        ConfigError: The type has no labels, labels of another kind, or one class only.
+    """
+    kind = _OBJECTIVES.get((task.type, info.label_kind))
+    if kind is None:
+        found = "no labels" if info.label_kind == "none" else f"labels of kind '{info.label_kind}'"
+        raise ConfigError(
+            f"task.type {task.type} needs {_WANTED[task.type]}, and node type '{info.name}' has {found}; "
+            f"change task.type, or import the graph with such labels"
+        )
+    if kind is SingleLabel and info.num_classes < 2:
+        raise ConfigError(f"node type '{info.name}' has labels of one class only; classification needs two or more")
+    return kind(info.num_classes)
+
+
+def training_nodes(store: Store, node_type: str) -> NodeIds:
+    """Return the ascending ids of the training nodes, all of them labelled.
+
+    Raises:
+        InputError: There is none, or some have no label.
+    """
+    node = store.split(node_type, "train")
+    if node.size == 0:
+        raise InputError(f"{store.path}: no '{node_type}' node is in the train split; import the graph with a split")
+    missing = count_unlabelled(store.labels(node_type), node)
+    if missing:
+        raise InputError(
+            f"{store.path}: {missing} of {node.size} training nodes of type '{node_type}' have no label; "
+            f"give them one, or take them out of the train split, and import again"
+        )
+    return node
+
+
+def count_unlabelled(y: npt.NDArray[Any], node: NodeIds) -> int:
+    """Return how many of ``node`` have no label: -1 for a class, NaN for a value."""
+    missing = 0
+    for start in range(0, node.size, _CHECK_ROWS):
+        rows = y[node[start : start + _CHECK_ROWS]]
+        if rows.dtype == np.int64:
+            missing += int((rows < 0).sum())
+        elif rows.dtype.kind == "f":
+            missing += int(np.isnan(rows.reshape(rows.shape[0], -1)).any(axis=1).sum())
+    return missing

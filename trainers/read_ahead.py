@@ -1,0 +1,175 @@
+"""Reads the batches of consecutive steps before they are needed, by several threads, within a bound on their bytes."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from graphsys.core.types import Array
+from graphsys.storage.direct import Bytes, aligned_empty
+from graphsys.storage.window import Window, WindowBatch, WindowEntry
+from graphsys.trainers.plan import hops_nbytes
+from graphsys.trainers.rows import RowSource
+from graphsys.trainers.windows import WindowSet
+
+
+@dataclass(slots=True, kw_only=True)
+class LoaderStats:
+    """What a loader did so far."""
+
+    batches: int = 0
+    rows_hit: int = 0  # rows that came from memory
+    rows_fetched: int = 0  # rows that came from the disk
+    useful_bytes: int = 0  # of the fetched rows without padding, and of all ids and edges
+    read_bytes: int = 0  # asked of the disk for them
+    device_bytes: int = 0  # read by the whole process meanwhile, after the kernel's counter
+    wait_read_s: float = 0.0  # assembling waited for a read
+    wait_assemble_s: float = 0.0  # the consumer waited for a batch
+    wait_producer_s: float = 0.0  # reading waited for a window to be made
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One batch on its way to the trainer."""
+
+    epoch: int
+    window_index: int
+    window: Window
+    index: int  # within the window
+
+    @property
+    def entry(self) -> WindowEntry:
+        """What the window's index says of the batch."""
+        return self.window.entries[self.index]
+
+    @property
+    def is_last_of_window(self) -> bool:
+        """Whether the next step reads from another window."""
+        return self.index + 1 == len(self.window.entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What was read for a step; valid until it is handed back."""
+
+    step: Step
+    batch: WindowBatch
+    fetched: Array  # what the row source fetched
+    buffer: Bytes  # that the batch's arrays are views into
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    step: Step
+    nbytes: int
+    future: "Future[Read]"
+
+
+class ReadAhead:
+    """Gives out the reads of ``steps`` in order. Used by one thread; every read runs in another.
+
+    Args:
+        windows: where the batches are.
+        rows: fetches the rows that a window does not hold.
+        steps: batches of the training to read, counted over all epochs.
+        stop: ends waiting for a window.
+        stats: where waits are added.
+        threads: reads in flight.
+    """
+
+    def __init__(
+        self, windows: WindowSet, rows: RowSource, steps: range, *,
+        stop: threading.Event, stats: LoaderStats, threads: int,
+    ) -> None:  # fmt: skip
+        self._windows = windows
+        self._rows = rows
+        self._steps = steps
+        self._next = steps.start
+        self._stop = stop
+        self._stats = stats
+        self._window: tuple[int, Window] | None = None  # the one that the next step reads from, if it is open
+        self._pending: deque[_Pending] = deque()
+        self._held = 0  # bytes of all reads that were not handed back
+        self._budget = _budget(windows, rows)
+        self._buffers: list[Bytes] = []
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="graphsys-read")
+
+    def next(self) -> Read | None:
+        """Return the next step's read; None after the last, or when ``stop`` was set.
+
+        Raises:
+            StaleArtefactError, MemoryBudgetError, InputError, CorruptError, DiskError: Making or reading it failed.
+        """
+        self._top_up()
+        if not self._pending:
+            return None
+        started = time.perf_counter()
+        read = self._pending.popleft().future.result()
+        self._stats.wait_read_s += time.perf_counter() - started
+        return read
+
+    def hand_back(self, read: Read) -> None:
+        """Say that nothing refers to the read any more."""
+        self._held -= read.nbytes
+        self._buffers.append(read.buffer)
+
+    def _top_up(self) -> None:
+        while self._next < self._steps.stop:
+            step = self._open_step()
+            if step is None:
+                return
+            nbytes = step.entry.nbytes + self._rows.fetch_nbytes(step.entry)
+            full = self._held + nbytes > self._budget or len(self._pending) >= self._windows.plan.read_ahead
+            if self._pending and full:
+                return
+            buffer = self._take_buffer(step)
+            self._held += nbytes
+            future = self._pool.submit(self._read, step, buffer, nbytes)
+            self._pending.append(_Pending(step=step, nbytes=nbytes, future=future))
+            self._next += 1
+
+    def _open_step(self) -> Step | None:
+        """Return the next step; None while its window is being made and there are reads to go on with."""
+        schedule = self._windows.schedule
+        epoch, batch_id = divmod(self._next, schedule.batches_per_epoch)
+        position = batch_id if schedule.samples == "frozen" else self._next
+        window_index, index = divmod(position, self._windows.plan.window_batches)
+        if self._window is None or self._window[0] != window_index:
+            if self._pending and not self._windows.ready(window_index):
+                return None
+            started = time.perf_counter()
+            window = self._windows.open(window_index, self._stop)
+            self._stats.wait_producer_s += time.perf_counter() - started
+            if window is None:
+                return None
+            self._window = window_index, window
+        return Step(epoch=epoch, window_index=window_index, window=self._window[1], index=index)
+
+    def _take_buffer(self, step: Step) -> Bytes:
+        while self._buffers:
+            buffer = self._buffers.pop()
+            if buffer.nbytes >= step.entry.nbytes:
+                return buffer
+        return aligned_empty(step.window.largest_nbytes)
+
+    def _read(self, step: Step, buffer: Bytes, nbytes: int) -> Read:
+        batch = step.window.read(step.index, buffer)
+        return Read(step=step, batch=batch, fetched=self._rows.fetch(batch), buffer=buffer, nbytes=nbytes)
+
+    def close(self) -> None:
+        """Wait for reads in flight."""
+        self._pool.shutdown(cancel_futures=True)
+        self._buffers.clear()
+
+
+def _budget(windows: WindowSet, rows: RowSource) -> int:
+    plan = windows.plan
+    return plan.read_ahead * (hops_nbytes(plan.max_nodes, plan.max_edges) + plan.max_nodes * rows.row_nbytes)

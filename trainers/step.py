@@ -1,0 +1,93 @@
+"""One optimizer step, and one pass over a validation split."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from graphsys.core.config import TrainerConfig
+from graphsys.core.errors import ConfigError
+from graphsys.core.seeding import derive_key
+from graphsys.models.base import GraphBatch
+from graphsys.trainers.device import autocast
+from graphsys.trainers.objective import Objective, Scores
+from graphsys.trainers.state import TrainState
+
+
+class LabelledBatch(GraphBatch, Protocol):
+    """A batch on the model's device, with its place in the run and the labels of its seeds."""
+
+    @property
+    def epoch(self) -> int:
+        """Epoch that the batch belongs to."""
+
+    @property
+    def batch_id(self) -> int:
+        """Its position within the epoch."""
+
+    @property
+    def y(self) -> Tensor | None:
+        """[B] or [B, C] labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What stays the same from step to step."""
+
+    config: TrainerConfig
+    objective: Objective
+    device: torch.device
+
+
+def train_step(state: TrainState, batch: LabelledBatch, setting: Setting) -> Tensor:
+    """Take one optimizer step; return the batch's mean loss, [] on the device.
+
+    Dropout depends on the run's seed and the batch's position alone, so a resumed run draws what the first one drew.
+    """
+    torch.manual_seed(derive_key(setting.config.seed, batch.epoch, batch.batch_id))
+    state.model.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    with autocast(setting.device, setting.config):
+        output = state.model(batch)
+    loss = setting.objective.loss(output, _labels(batch))
+    torch.autograd.backward([state.scaler.scale(loss)])
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.step += 1
+    state.epoch_loss += loss.detach().double() * batch.batch_size
+    state.epoch_rows += batch.batch_size
+    return loss.detach()
+
+
+def check_finite(state: TrainState, config: TrainerConfig) -> None:
+    """Refuse to go on after a loss that is no number.
+
+    Raises:
+        ConfigError: The open epoch holds such a loss.
+    """
+    total = float(state.epoch_loss)
+    if not torch.isfinite(state.epoch_loss):
+        raise ConfigError(
+            f"training broke off in epoch {state.epoch} by step {state.step}: the loss became {total}; lower "
+            f"trainer.lr (now {config.lr:g}), or use trainer.precision float32 (now {config.precision})"
+        )
+
+
+def validate(state: TrainState, batches: Iterable[LabelledBatch], setting: Setting) -> dict[str, float]:
+    """Return the loss and metrics of the model as it is, by name; empty when no row has a label."""
+    scores = Scores(setting.objective, setting.device)
+    state.model.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            with autocast(setting.device, setting.config):
+                output = state.model(batch)
+            scores.update(output, _labels(batch))
+    return scores.compute()
+
+
+def _labels(batch: LabelledBatch) -> Tensor:
+    if batch.y is None:
+        raise ConfigError("the batches carry no labels; sample them again with `graphsys sample`")
+    return batch.y

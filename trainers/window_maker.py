@@ -1,0 +1,249 @@
+"""Makes the windows of one split, one at a time, and knows which files in a folder are they."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import StaleArtefactError
+from graphsys.core.metrics import StageReport, measure
+from graphsys.core.progress import Task
+from graphsys.core.types import Array, NodeIds, Topology
+from graphsys.samplers.offline import sample_window
+from graphsys.samplers.schedule import Schedule
+from graphsys.storage.files import PARTIAL_SUFFIX, disk_errors, remove_path
+from graphsys.storage.manifest import fingerprint
+from graphsys.storage.packer import pack_window
+from graphsys.storage.store import Store
+from graphsys.storage.window import Window
+from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.run_folder import RunFolder
+
+_FILE = re.compile(r"window-(\d+)\.(sample|pack)")
+_PACKED_MODES = ("packed", "cached")
+
+
+class WindowMaker:
+    """Samples and packs windows into ``<out>/windows/<split>``; what lies there and fits is not made again.
+
+    The first half of a window's fingerprint says which batches it holds: the store, the split, the sampler's settings.
+    A file that holds others is refused by name. The second half says how: positions, mode, codec, cache size. A file
+    that differs there only is made again without a word, since it holds nothing that this run could not make.
+
+    Args:
+        run: the run; its sampler settings, seeds and folder.
+        store: where topology, features and labels come from.
+        schedule: which seeds make up which batch.
+        plan: mode, window size, cache size and memory.
+        split: "train" or "val".
+        topology: in-edges among the nodes of the task's type, in memory or memory-mapped.
+        with_degree: whether batches carry in-degrees.
+        overwrite: remove files of other batches instead of refusing them.
+    """
+
+    def __init__(
+        self, run: RunConfig, store: Store, schedule: Schedule, plan: PackPlan, *,
+        split: str, topology: Topology, with_degree: bool, overwrite: bool,
+    ) -> None:  # fmt: skip
+        self.schedule = schedule
+        self.plan = plan
+        self.folder = RunFolder(run.out).windows(split)
+        self.num_windows = schedule.num_windows(plan.window_batches)
+        self.reports = {
+            name: StageReport(name=name, skipped=True, details={"windows": 0}) for name in ("sample", "pack")
+        }
+        self._run = run
+        self._store = store
+        self._node_type = store.node_type(run.task.node_type).name
+        self._topology = topology
+        self._with_degree = with_degree
+        self._overwrite = overwrite
+        self._content = _content(run, store, schedule, split, self._node_type)
+        self._final_slots: tuple[int, NodeIds] = (-1, np.empty(0, np.int64))  # of the window made or found last
+
+    @property
+    def packs(self) -> bool:
+        """Whether windows are packed after they are sampled."""
+        return self.plan.mode in _PACKED_MODES
+
+    def path(self, index: int, kind: str) -> Path:
+        """Return where the window ``index`` of ``kind`` ("sample" or "pack") lies."""
+        return self.folder / f"window-{index:04d}.{kind}"
+
+    def find(self, index: int) -> Window | None:
+        """Return the window that training reads, or None when it is still to be made.
+
+        Raises:
+            StaleArtefactError: A file of its name holds other batches.
+            CorruptError: The file changed.
+        """
+        return self._find(index, "pack" if self.packs else "sample")
+
+    def make(self, index: int, sampling: Task, packing: Task, *, alone: bool) -> Window:
+        """Return the window that training reads, sampled and packed where it was not.
+
+        Args:
+            index: which window.
+            sampling: advanced by one per batch.
+            packing: the same, where the mode packs.
+            alone: whether nothing else in the process reads or writes meanwhile, so that the kernel's counters can be
+                taken for the stage's own.
+
+        Raises:
+            StaleArtefactError: A file of its name holds other batches.
+            MemoryBudgetError, InputError, CorruptError, DiskError: As
+                :func:`graphsys.samplers.offline.sample_window` and :func:`graphsys.storage.packer.pack_window`.
+        """
+        window = self.find(index)
+        if window is not None:
+            sampling.advance(window.header.num_batches)
+            packing.advance(window.header.num_batches)
+        else:
+            self.sample(index, sampling, alone=alone)
+            window = self._pack(index, packing, alone=alone) if self.packs else self._open(index, "sample")
+        if self.packs:
+            self._final_slots = (index, window.final_slots())
+        return window
+
+    def sample(self, index: int, bar: Task, *, alone: bool) -> None:
+        """Make the samples of a window, unless they or the packed window are there. Raises as :meth:`make`."""
+        found = self.find(index) or self._find(index, "sample")
+        if found is not None:
+            bar.advance(found.header.num_batches)
+            return
+        run, path = self._run, self.path(index, "sample")
+        with measure("sample") as report:
+            sample_window(
+                self._topology,
+                self.schedule,
+                self.schedule.window(index, self.plan.window_batches),
+                path,
+                fanouts=run.sampler.fanouts,
+                with_degree=self._with_degree,
+                labels=self._labels(),
+                threads=run.sampler.threads,
+                fingerprint=self._fingerprint(index, "sample"),
+                window_index=index,
+                memory=self.plan.producer_bytes,
+                task=bar,
+            )
+        nbytes = path.stat().st_size
+        report.useful_bytes = nbytes
+        self._add(report, alone=alone, read_bytes=0, written_bytes=nbytes)
+
+    def _pack(self, index: int, bar: Task, *, alone: bool) -> Window:
+        plan, sample_path = self.plan, self.path(index, "sample")
+        sample_nbytes = sample_path.stat().st_size
+        with measure("pack") as report:
+            count = pack_window(
+                sample_path,
+                self.path(index, "pack"),
+                self._store.features(self._node_type),
+                num_slots=plan.num_slots,
+                initial_slots=self._initial_slots(index),
+                codec=plan.codec,
+                with_rows=plan.mode == "packed",
+                memory=plan.producer_bytes,
+                fingerprint=self._fingerprint(index, "pack"),
+                task=bar,
+            )
+        remove_path(sample_path)
+        window = self._open(index, "pack")
+        report.useful_bytes = count.useful_bytes
+        self._add(report, alone=alone, read_bytes=count.read_bytes + sample_nbytes, written_bytes=window.nbytes)
+        return window
+
+    def _labels(self) -> Array | None:
+        return self._store.labels(self._node_type) if self._store.has(f"nodes/{self._node_type}/y") else None
+
+    def _initial_slots(self, index: int) -> NodeIds:
+        """Return what the cache holds after the window before; empty where that is not known."""
+        last, slots = self._final_slots
+        if index > 0 and last == index - 1:
+            return slots
+        before = self.find(index - 1) if index > 0 else None
+        return before.final_slots() if before is not None else np.full(self.plan.num_slots, -1, np.int64)
+
+    def tidy(self, keep: Collection[int]) -> None:
+        """Remove what killed runs and other layouts left, and every window that is not in ``keep``.
+
+        Raises:
+            StaleArtefactError: A file holds other batches.
+        """
+        if not self.folder.is_dir():
+            return
+        with disk_errors("read", self.folder):
+            paths = sorted(self.folder.iterdir())  # a window's .pack comes before its .sample
+        for path in paths:
+            match = _FILE.fullmatch(path.name)
+            partial = match is None and path.name.endswith(PARTIAL_SUFFIX)
+            if partial or (match is not None and not self._wanted(int(match[1]), match[2], keep)):
+                remove_path(path)
+
+    def _wanted(self, index: int, kind: str, keep: Collection[int]) -> bool:
+        if self._find(index, kind) is None or index not in keep or index >= self.num_windows:
+            return False
+        # Samples are of no use once they are packed; a packed window is of no use to a mode that reads samples.
+        return kind == "pack" if self.packs and self.path(index, "pack").exists() else kind == "sample"
+
+    def remove(self, index: int) -> None:
+        """Remove a window that is not needed any more."""
+        remove_path(self.path(index, "pack" if self.packs else "sample"))
+
+    def _open(self, index: int, kind: str) -> Window:
+        return Window.open(self.path(index, kind), self._fingerprint(index, kind))
+
+    def _find(self, index: int, kind: str) -> Window | None:
+        path = self.path(index, kind)
+        if not path.exists():
+            return None
+        window = Window.open(path, None)
+        found, expected = window.header.fingerprint, self._fingerprint(index, kind)
+        if found[: len(self._content)] != self._content and not self._overwrite:
+            raise StaleArtefactError(
+                f"{path} holds batches of another store or of other sampler settings than this run has; choose another "
+                f"'out', or pass --overwrite to make them again"
+            )
+        return window if found == expected else None
+
+    def _fingerprint(self, index: int, kind: str) -> str:
+        positions, plan = self.schedule.window(index, self.plan.window_batches), self.plan
+        layout: dict[str, Any] = {
+            "kind": kind,
+            "positions": [positions.start, positions.stop],
+            "with_degree": self._with_degree,
+        }
+        if kind == "pack":
+            layout |= {"rows": plan.mode == "packed", "codec": plan.codec, "num_slots": plan.num_slots}
+        return self._content + fingerprint(layout)
+
+    def _add(self, part: StageReport, *, alone: bool, read_bytes: int, written_bytes: int) -> None:
+        total = self.reports[part.name]
+        total.seconds += part.seconds
+        # Beside training the kernel's counters hold its bytes too; what the stage itself asked for is known.
+        total.device_bytes_read += part.device_bytes_read if alone else read_bytes
+        total.device_bytes_written += part.device_bytes_written if alone else written_bytes
+        total.useful_bytes += part.useful_bytes
+        total.peak_rss_bytes = max(total.peak_rss_bytes, part.peak_rss_bytes)
+        total.skipped = False
+        total.details["windows"] += 1
+
+
+def _content(run: RunConfig, store: Store, schedule: Schedule, split: str, node_type: str) -> str:
+    """Return 32 hex digits of all that the batches at given positions depend on; the number of epochs is no part."""
+    return fingerprint(
+        {
+            "store": store.fingerprint,
+            "split": split,
+            "node_type": node_type,
+            "nodes": xxhash.xxh3_128(np.ascontiguousarray(schedule.nodes).data).hexdigest(),
+            "fanouts": list(run.sampler.fanouts),
+            "batch_size": schedule.batch_size,
+            "seed": schedule.seed,
+            "shuffle": schedule.shuffle,
+        }
+    )
