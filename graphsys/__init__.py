@@ -12,6 +12,8 @@ _EXPORTS = {
     "RunConfig": "graphsys.core.config",
     "SampledBatch": "graphsys.core.types",
     "Topology": "graphsys.core.types",
+    "TrainResult": "graphsys.trainers.fit",
+    "fit": "graphsys.trainers.fit",
     "from_dgl": "graphsys.trainers.interop",
     "from_pyg": "graphsys.trainers.interop",
     "load_run": "graphsys.core.config",

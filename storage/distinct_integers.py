@@ -1,5 +1,6 @@
 """The distinct integers of a stream in ascending order, inside a budget."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from graphsys.core.types import NodeIds
 from graphsys.storage.external_sort import ExternalSort, SortBudget
 from graphsys.storage.jit import njit
 from graphsys.storage.rank_index import Words, set_bits
+
+Keys = npt.NDArray[np.uint64]
 
 _SIGN = np.uint64(1 << 63)
 _FIRST_BITS = 1 << 20
@@ -60,22 +63,45 @@ def _members(bits: Words) -> Iterator[NodeIds]:
 
 
 def _sorted(chunks: Iterator[NodeIds], spill: Path, memory: int) -> Iterator[NodeIds]:
+    keys = (_distinct(ids.view(np.uint64) ^ _SIGN) for ids in chunks)  # unsigned order is signed order
+    held: list[Keys] = []
+    nbytes = 0
+    for found in keys:
+        held.append(found)
+        nbytes += found.nbytes
+        if nbytes > memory // 4:
+            held = [_distinct(np.concatenate(held))]
+            nbytes = held[0].nbytes
+            if nbytes > memory // 8:  # little was repeated: they will not fit
+                break
+    else:
+        if held:
+            yield (_distinct(np.concatenate(held)) ^ _SIGN).view(np.int64)
+        return
+    yield from _spilled(itertools.chain(held, keys), spill, memory)
+
+
+def _spilled(keys: Iterator[Keys], spill: Path, memory: int) -> Iterator[NodeIds]:
     spill.mkdir(parents=True, exist_ok=True)
     sort = ExternalSort(spill, key_bounds=(1 << 64,), payload_words=0, budget=SortBudget.within(memory, 1))
     try:
-        for ids in chunks:
-            keys = ids.view(np.uint64) ^ _SIGN  # unsigned order is signed order
-            keys.sort()
-            sort.add(_distinct(keys)[:, None])
+        for found in keys:
+            sort.add(found[:, None])
         for block in sort.blocks():
             # Equal keys lie in one block.
-            yield (_distinct(block[:, 0]) ^ _SIGN).view(np.int64)
+            yield (_without_repeats(block[:, 0]) ^ _SIGN).view(np.int64)
     finally:
         sort.close()
 
 
+def _distinct(keys: Keys) -> Keys:
+    """Return the distinct keys, ascending; ``keys`` is sorted in place."""
+    keys.sort()
+    return _without_repeats(keys)
+
+
 @njit
-def _distinct(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _without_repeats(keys: Keys) -> Keys:
     """Return ascending keys [C] without repeats."""
     kept = np.empty_like(keys)
     count = 0
@@ -83,4 +109,4 @@ def _distinct(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         if row == 0 or keys[row] != keys[row - 1]:
             kept[count] = keys[row]
             count += 1
-    return kept[:count]
+    return kept[:count].copy()

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from graphsys.core.errors import MemoryBudgetError
-from graphsys.storage.external_ids import Hashes, hash_texts, same_text, text_buffers
+from graphsys.storage.external_ids import Hashes
 from graphsys.storage.files import disk_errors, drop_cache
-from graphsys.storage.jit import njit
+from graphsys.storage.text_set import TextSet
 
 _BITS = 5  # of the hash that one level of buckets looks at
 _FLUSH_BYTES = 16 << 20
@@ -25,80 +25,52 @@ def distinct_texts(chunks: Iterator[Any], spill: Path, memory: int) -> Iterator[
         spill: Folder for temporary files; the caller removes it.
         memory: Bytes that may be used.
 
+    Raises:
+        MemoryBudgetError: A single string takes more than a good part of the budget.
+
     Cost:
-        Nothing is spilled while the distinct strings fit into a fraction of the budget.
+        Nothing is spilled while the distinct strings fit into a third of the budget.
     """
     spill.mkdir(parents=True, exist_ok=True)
-    yield from _distinct(chunks, spill, max(memory // 6, 1 << 16), depth=0)
+    yield from _distinct(chunks, spill, memory // 3, depth=0)
 
 
-def _distinct(chunks: Iterator[Any], spill: Path, limit: int, *, depth: int) -> Iterator[tuple[Hashes, Any]]:
-    held: list[Any] = []
-    nbytes = 0
-    for chunk in chunks:
-        held.append(_unique(chunk)[1])
-        nbytes += held[-1].nbytes
-        if nbytes > limit:
-            held = [_unique(pa.concat_arrays(held))[1]]
-            nbytes = held[0].nbytes
-            if nbytes > limit // 2:  # little was repeated: it will not fit
-                break
-    else:
-        if held:
-            yield _unique(pa.concat_arrays(held))
-        return
-    buckets = _Buckets(spill, depth, limit)
+def _distinct(chunks: Iterator[Any], spill: Path, memory: int, *, depth: int) -> Iterator[tuple[Hashes, Any]]:
+    known = TextSet(memory)
+    buckets: _Buckets | None = None
     try:
-        buckets.add(held.pop())
         for chunk in chunks:
-            buckets.add(_unique(chunk)[1])
+            start = known.add(chunk, 0)
+            while start < len(chunk):
+                if known.num_texts == 0:
+                    raise MemoryBudgetError(
+                        f"the memory budget is too small: an id is a string of {len(chunk[start].as_py())} characters"
+                    )
+                buckets = buckets or _Buckets(spill, depth)
+                buckets.add(*known.drain())
+                start = known.add(chunk, start)
+        if buckets is None:
+            if known.num_texts:
+                yield known.drain()
+            return
+        buckets.add(*known.drain())
+        del known  # its memory is needed for the buckets
         for bucket in buckets.finish():
-            yield from _distinct(bucket, spill, limit, depth=depth + 1)
+            yield from _distinct(bucket, spill, memory, depth=depth + 1)
     finally:
-        buckets.close()
-
-
-def _unique(texts: Any) -> tuple[Hashes, Any]:
-    """Return hashes and strings without repeats, by ascending hash, then by bytes."""
-    bounds, text = text_buffers(texts)
-    hashes = hash_texts(bounds, text)
-    order = np.argsort(hashes, kind="stable")
-    keep = np.empty(order.shape[0], np.bool_)
-    if _mark_first(hashes, order, bounds, text, keep):
-        # Different strings with one hash are rare; their order must not depend on which came first.
-        order = np.array(sorted(order, key=lambda row: (hashes[row], texts[int(row)].as_py().encode())), np.int64)
-        _mark_first(hashes, order, bounds, text, keep)
-    rows = order[keep]
-    return hashes[rows], texts.take(pa.array(rows))
-
-
-@njit
-def _mark_first(hashes: Any, order: Any, bounds: Any, text: Any, keep: Any) -> bool:
-    """Mark the first of equal strings; return whether different strings share a hash."""
-    clash = False
-    for place in range(order.shape[0]):
-        keep[place] = True
-        if place and hashes[order[place]] == hashes[order[place - 1]]:
-            same = same_text(bounds, text, order[place], bounds, text, order[place - 1])
-            keep[place] = not same
-            clash = clash or not same
-    return clash
+        if buckets is not None:
+            buckets.close()
 
 
 class _Buckets:
     """Strings spilled by a few bits of their hashes."""
 
-    def __init__(self, spill: Path, depth: int, limit: int) -> None:
+    def __init__(self, spill: Path, depth: int) -> None:
         self._shift = 64 - _BITS * (depth + 1)
-        if self._shift < 0:
-            raise MemoryBudgetError(
-                f"the memory budget is too small: strings with one hash take over {limit} bytes; raise memory"
-            )
         self._files = [_TextFile(spill / f"texts-{depth}-{place}.spill") for place in range(1 << _BITS)]
 
-    def add(self, texts: Any) -> None:
-        """Take strings in the order of their hashes."""
-        hashes = hash_texts(*text_buffers(texts))
+    def add(self, hashes: Hashes, texts: Any) -> None:
+        """Take strings in the order of their hashes, all of which lie in the bucket that is being split."""
         bucket = (hashes >> np.uint64(self._shift)) & np.uint64((1 << _BITS) - 1)
         ends = np.searchsorted(bucket, np.arange(1 << _BITS, dtype=np.uint64), side="right")
         start = 0

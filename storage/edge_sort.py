@@ -55,7 +55,7 @@ def build_topology(
     *,
     layout: EdgeLayout,
     rules: EdgeRules,
-    memory: int,
+    budget: SortBudget,
     work: Task,
     edge_name: EdgeName,
     num_edges: int | None = None,
@@ -69,7 +69,7 @@ def build_topology(
         folder: The store being made.
         spill: Folder for temporary files; the caller removes it.
         edges: Chunks in dense ids, in input order.
-        memory: Bytes the sort may use.
+        budget: What the sort may use.
         work: Advanced by every edge twice: when it is read, and when its place is known.
         edge_name: How messages name an edge.
         num_edges: About how many edges come, or None.
@@ -93,7 +93,7 @@ def build_topology(
         spill,
         key_bounds=layout.key_bounds,
         payload_words=layout.payload_words,
-        budget=SortBudget.within(memory, layout.words),
+        budget=budget,
         group=GROUP,
         num_records=None if num_edges is None else num_edges * (1 + (rules.undirected and within)),
     )

@@ -64,8 +64,8 @@ def text_buffers(texts: Any) -> tuple[NodeIds, Text]:
 
 def from_buffers(offsets: NodeIds, text: Text) -> Any:
     """Return the large_string array of ``offsets`` [V + 1] into ``text``."""
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(np.ascontiguousarray(text))]
-    return pa.LargeStringArray.from_buffers(pa.large_string(), offsets.shape[0] - 1, buffers[1], buffers[2])
+    bounds, data = (pa.py_buffer(np.ascontiguousarray(values)) for values in (offsets, text))
+    return pa.LargeStringArray.from_buffers(offsets.shape[0] - 1, bounds, data)
 
 
 @njit

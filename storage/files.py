@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from graphsys.core.errors import DiskError, GraphsysError
+from graphsys.core.errors import DiskError
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -111,6 +111,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise DiskError(f"{path} exists; choose another name, or pass --overwrite to replace it")
     partial = partial_path(path)
     remove_path(partial)
+    new_parents = [folder for folder in path.parents if not folder.exists()]
     try:
         with disk_errors("write", path):
             partial.mkdir(parents=True)
@@ -121,17 +122,13 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             else:
                 partial.rename(path)
             fsync_path(path.parent)
-    except BaseException as error:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, GraphsysError | OSError):
-            _remove_empty_parents(path.parent)
+        # Nothing is left half-made: folders that only the failed write created go too, those of the user stay.
+        for folder in new_parents:
+            with suppress(OSError):
+                folder.rmdir()
         raise
-
-
-def _remove_empty_parents(folder: Path) -> None:
-    # Nothing is left half-made: an out folder that only the failed write created goes too.
-    if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def _replace_folder(new: Path, old: Path) -> None:
@@ -196,7 +193,9 @@ class SequentialWriter:
 
     def abort(self) -> None:
         """Close without care for the content."""
-        self._file.close()
+        # On a full disk even the last buffer cannot be written; the file is thrown away in any case.
+        with suppress(OSError):
+            self._file.close()
 
 
 def drop_cache(fd: int) -> None:

@@ -5,19 +5,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from graphsys.core.errors import InputError, MemoryBudgetError, StaleArtefactError
+from graphsys.core.errors import ArtefactError, InputError, MemoryBudgetError, StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
 from graphsys.core.types import EdgeType, edge_type_key
 from graphsys.core.units import MIB, format_bytes
 from graphsys.storage.edge_import import EdgeReader
 from graphsys.storage.edge_sort import EdgeRules, build_topology
+from graphsys.storage.external_sort import SortBudget
 from graphsys.storage.files import atomic_folder, remove_path
 from graphsys.storage.flat import FlatSpec
 from graphsys.storage.groups import write_groups
 from graphsys.storage.id_assign import TableIds, ids_of_edges
 from graphsys.storage.id_space import NodeIdSpace
-from graphsys.storage.manifest import Manifest, read_manifest, write_manifest
+from graphsys.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from graphsys.storage.node_import import NodeResult, import_nodes
 from graphsys.storage.provenance import source_parents
 from graphsys.storage.sources import EdgeTable, ExternalIds, GraphSource, NodeTable, RawEdgeChunk
@@ -84,7 +85,8 @@ def import_graph(
 
     Raises:
         InputError, NodeIdError: The raw graph cannot be used; the message names the place.
-        StaleArtefactError: ``out`` holds something else.
+        StaleArtefactError: ``out`` is a store made from something else.
+        ArtefactError: ``out`` is no store.
         MemoryBudgetError: The budget is too small.
         DiskError: The system refused. In all cases ``out`` is as it was.
     """
@@ -121,7 +123,11 @@ def import_graph(
 
 def _found_store(out: Path, wanted: Manifest, *, overwrite: bool) -> Manifest | None:
     """Return the manifest of an unchanged store at ``out``, None when it is to be made."""
-    if not out.exists() or overwrite:
+    if not out.exists():
+        return None
+    if overwrite:
+        if not (out / MANIFEST_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise ArtefactError(f"{out} is not a store; --overwrite replaces stores only, so choose another --out")
         return None
     found = read_manifest(out, "store")
     if found.config == wanted.config and found.parents == wanted.parents:
@@ -219,7 +225,7 @@ class _Build:
                 reader.chunks(layout),
                 layout=layout,
                 rules=rules,
-                memory=self._memory - held,
+                budget=SortBudget.within(self._memory - held, layout.words),
                 work=work,
                 edge_name=reader.edge_name,
                 num_edges=table.num_edges,

@@ -155,24 +155,32 @@ def folder_faults(folder: Path, manifest: Manifest, task: Task | None = None) ->
     """Check as :func:`verify_folder` does; yield an error for every array or file that differs."""
     expected = {MANIFEST_NAME}
     for name, spec in manifest.arrays.items():
-        expected |= {f"{name}/zarr.json", chunk_file(folder / name, len(spec.shape)).relative_to(folder).as_posix()}
-        try:
-            FlatArray(folder / name, spec).verify(task)
-        except (CorruptError, DiskError) as fault:
-            yield fault
+        files = (folder / name / "zarr.json", chunk_file(folder / name, len(spec.shape)))
+        expected |= {path.relative_to(folder).as_posix() for path in files}
+        missing = [path for path in files if not path.is_file()]
+        yield from (_missing(path) for path in missing)
+        if not missing:
+            try:
+                FlatArray(folder / name, spec).verify(task)
+            except (CorruptError, DiskError) as fault:
+                yield fault
     for name, checksum in manifest.files.items():
         expected.add(name)
-        fault = _file_fault(folder / name, checksum)
-        if fault is not None:
-            yield fault
+        changed = _file_fault(folder / name, checksum)
+        if changed is not None:
+            yield changed
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.relative_to(folder).as_posix() not in expected:
             yield CorruptError(f"{path} does not belong to the artefact; the manifest does not name it")
 
 
+def _missing(path: Path) -> CorruptError:
+    return CorruptError(f"{path} is missing; the manifest names it. Make the artefact again")
+
+
 def _file_fault(path: Path, checksum: str) -> CorruptError | None:
     if not path.is_file():
-        return CorruptError(f"{path} is missing; the manifest names it. Make the artefact again")
+        return _missing(path)
     found = file_checksum(path)
     if found == checksum:
         return None

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphsys.core.errors import InputError
-from graphsys.storage import sources_folder, sources_ogb
 from graphsys.storage.files import disk_errors
 from graphsys.storage.sources import GraphSource, SourceSpec
 from graphsys.storage.sources_arrays import open_npy_graph, open_npz_graph
+from graphsys.storage.sources_folder import open_folder
+from graphsys.storage.sources_ogb import is_ogb, open_ogb
 from graphsys.storage.sources_tabular import open_tables
 from graphsys.storage.tables import TABLE_SUFFIXES, is_table
 
@@ -35,9 +36,9 @@ def open_source(path: Path | None, spec: SourceSpec) -> GraphSource:
         return _open_edges(_below(path, spec.edges), replace(spec, nodes=nodes))
     if not path.is_dir():
         return _open_edges(path, spec)
-    if sources_ogb.is_ogb(path):
-        return sources_ogb.open_ogb(path, spec)
-    return sources_folder.open_folder(path, spec)
+    if is_ogb(path):
+        return open_ogb(path, spec)
+    return open_folder(path, spec)
 
 
 def _below(folder: Path, file: Path) -> Path:

@@ -6,6 +6,7 @@ Ids are row numbers wherever the arrays say how many nodes there are; otherwise 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from graphsys.core.errors import InputError, NodeIdError
 from graphsys.core.types import Array
 from graphsys.storage.array_bundle import ArrayBundle
 from graphsys.storage.array_files import ArrayFile, Cursor, numeric, open_npy, open_npz
+from graphsys.storage.checks import as_int64
 from graphsys.storage.csr_rows import CsrRows, find_csr
 from graphsys.storage.sources import (
     EdgeTable,
@@ -81,11 +83,17 @@ class _Edges:
     def chunks(self) -> Iterator[dict[str, Array]]:
         """Yield the columns side by side, ``pairs`` resolved into src and dst."""
         rows = rows_per_chunk(sum(array.row_nbytes for array in self.columns.values()))
-        for _, found in _side_by_side(self.columns, self.num_edges, rows):
+        for first, found in _side_by_side(self.columns, self.num_edges, rows):
             if "pairs" in found:
                 pairs = found.pop("pairs")
-                found |= {"src": np.ascontiguousarray(pairs[:, 0]), "dst": np.ascontiguousarray(pairs[:, 1])}
+                found |= {"src": pairs[:, 0], "dst": pairs[:, 1]}
+            for end in ("src", "dst"):
+                found[end] = as_int64(found[end], partial(self._place, end, first))
             yield found
+
+    def _place(self, end: str, first: int, row: int, _: int) -> str:
+        array = self.columns["pairs" if "pairs" in self.columns else end]
+        return f"{array.shown}: the {end} of edge {first + row}"
 
     def table(self, spec: SourceSpec, *, row_numbers: bool) -> EdgeTable:
         def chunks() -> Iterator[RawEdgeChunk]:
@@ -155,7 +163,7 @@ def _find_ends(bundle: ArrayBundle, spec: SourceSpec) -> dict[str, ArrayFile]:
         if pairs.fortran:
             turned = pairs.transposed()
             found = {"src": turned.part(0), "dst": turned.part(1)}
-    return {name: numeric(array, "iu", "whole numbers (node ids)") for name, array in found.items()}
+    return {name: numeric(array, "iuf", "whole numbers (node ids)") for name, array in found.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

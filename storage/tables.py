@@ -1,5 +1,6 @@
 """Parquet and CSV files as one table that is read by batches of a few megabytes."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ TABLE_SUFFIXES = (*_PARQUET, *_CSV)
 _CSV_BLOCK = 1 << 20  # bytes of text; a line must fit into one
 _WIDE_LINE = 16 << 20  # block of files whose lines are longer
 _BUFFER = 1 << 20  # of a Parquet column being read
+_CSV_VALUE = re.compile(r"CSV column #(\d+): CSV conversion error to (\w+): invalid value '(.*)'")
 
 
 def is_table(path: Path) -> bool:
@@ -46,8 +48,11 @@ def table_files(path: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def table_errors(path: Path) -> Iterator[None]:
+def table_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
     """Turn what an unreadable table raises into one sentence about ``path``.
+
+    Args:
+        names: Columns of the file, where they are known.
 
     Raises:
         InputError: The file is damaged or of another kind.
@@ -61,6 +66,12 @@ def table_errors(path: Path) -> Iterator[None]:
                 raise
         # Arrow raises an OSError without a number for a damaged page.
         reason = str(error).strip().splitlines()[0].rstrip(".")
+        value = _CSV_VALUE.search(reason)
+        if value is not None and int(value[1]) < len(names):
+            raise InputError(
+                f"{path}: column '{names[int(value[1])]}' holds '{value[3]}' where {value[2]} is expected; correct the "
+                f"value, or name another column"
+            ) from error
         raise InputError(
             f"{path} cannot be read: {reason}; check that it is whole and of the kind it is named"
         ) from error
@@ -115,7 +126,7 @@ class Table:
             DiskError: The system refused.
         """
         for path in self.files:
-            with table_errors(path):
+            with table_errors(path, self.names):
                 for batch in _batches(path, list(columns), types or {}):
                     if batch.num_rows:
                         yield batch
@@ -134,10 +145,11 @@ def open_table(files: tuple[Path, ...]) -> Table:
             raise InputError(f"{path} is empty; expected a table with a header")
     with table_errors(path):
         schema = pq.read_schema(path) if _is_parquet(path) else _open_csv(path, {}, None).schema
-    if len(set(schema.names)) < len(schema.names):
-        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        names = tuple(schema.names)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{path} has the column '{twice}' twice; rename one")
-    return Table(files=files, names=tuple(schema.names), types=dict(zip(schema.names, schema.types, strict=True)))
+    return Table(files=files, names=names, types=dict(zip(names, schema.types, strict=True)))
 
 
 def _is_parquet(path: Path) -> bool:

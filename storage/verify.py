@@ -54,15 +54,12 @@ def verify(path: Path, *, progress: Progress = SILENT) -> VerifyReport:
     """
     started = time.perf_counter()
     found = find_artefacts(path)
-    checked: list[Checked] = []
-    faults: list[GraphsysError] = []
     with task(progress, f"verify {path.name}", sum(artefact.nbytes for artefact in found), "B") as work:
-        for artefact in found:
-            faults += _faults(artefact, work)
-            checked.append(Checked(path=artefact.path, kind=artefact.kind, nbytes=artefact.nbytes))
+        faults = [fault for artefact in found for fault in _faults(artefact, work)]
     if faults:
         raise _joined(path, faults)
-    return VerifyReport(path=path, artefacts=tuple(checked), seconds=time.perf_counter() - started)
+    checked = tuple(Checked(path=artefact.path, kind=artefact.kind, nbytes=artefact.nbytes) for artefact in found)
+    return VerifyReport(path=path, artefacts=checked, seconds=time.perf_counter() - started)
 
 
 def _joined(path: Path, faults: list[GraphsysError]) -> GraphsysError:

@@ -1,6 +1,5 @@
 """Writes a window: batches from front to back, their rows whenever the feature scan meets them. See ``window.py``."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,8 @@ import xxhash
 
 from graphsys.core.types import Array, BatchResidency, NodeIds, SampledBatch
 from graphsys.storage.direct import PAGE, Bytes, aligned_empty
-from graphsys.storage.files import disk_errors, drop_cache, fsync_path, partial_path
+from graphsys.storage.direct_output import DirectOutput
+from graphsys.storage.files import disk_errors, fsync_path, partial_path
 from graphsys.storage.window_blob import (
     BLOB,
     BlobCounts,
@@ -30,6 +30,8 @@ from graphsys.storage.window_layout import (
     tail_of,
 )
 
+_NO_BYTES: Bytes = np.empty(0, np.uint8)
+
 
 @dataclass(slots=True, kw_only=True)
 class _Open:
@@ -39,6 +41,7 @@ class _Open:
     rows: Section | None
     rows_done: int
     digest: "xxhash.xxh3_64"  # of all bytes of the blob up to the rows that are there
+    last_page: Bytes  # bytes of those rows that do not fill a page yet, and are not in the file
 
 
 class WindowWriter:
@@ -49,7 +52,8 @@ class WindowWriter:
     Leaving the ``with`` block without :meth:`close`, or by an error, leaves nothing behind.
 
     Cost:
-        Memory: the ids of one batch, twice; about 1 KiB per batch. Dirty page cache: ``flush_bytes``.
+        Memory: 1 MiB; the ids of one batch, twice; up to 5 KiB per batch. Dirty page cache: ``flush_bytes`` where the
+        file system has no direct I/O, none elsewhere.
     """
 
     def __init__(self, path: Path, *, header: WindowHeader, flush_bytes: int = 64 << 20) -> None:
@@ -63,13 +67,9 @@ class WindowWriter:
         self.path = path
         self.header = header
         self._partial = partial_path(path)
-        self._flush_bytes = flush_bytes
-        self._dirty = 0
         self._end = PAGE  # where the next blob starts
         self._batches: list[_Open] = []
-        with disk_errors("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._file = DirectOutput(self._partial, path, flush_bytes=flush_bytes)
 
     def add(
         self,
@@ -107,9 +107,8 @@ class WindowWriter:
         sections = blob_sections(counts)
         head = _head(sampled, y, residency, counts, sections, self.header.first_position + index)
         rows, nbytes = sections.get("rows"), blob_nbytes(sections)
-        with disk_errors("write", self.path):
-            os.posix_fallocate(self._fd, self._end, nbytes)
-        self._write(self._end, head)
+        self._file.reserve(self._end, nbytes)
+        self._file.write(self._end, head)
         ids_end = sections["node"].end
         entry = WindowEntry(
             offset=self._end,
@@ -125,7 +124,8 @@ class WindowWriter:
             num_rows=counts.num_rows,
             num_inserts=counts.num_inserts,
         )
-        self._batches.append(_Open(entry=entry, rows=rows, rows_done=0, digest=xxhash.xxh3_64(head.data)))
+        digest = xxhash.xxh3_64(head.data)
+        self._batches.append(_Open(entry=entry, rows=rows, rows_done=0, digest=digest, last_page=_NO_BYTES))
         self._end += nbytes
         return index
 
@@ -148,9 +148,25 @@ class WindowWriter:
                 f"{state.rows_done} of {section.shape[0] if section else 0} that are there"
             )
         raw = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
-        self._write(state.entry.offset + section.offset + first_row * self.header.row_nbytes, raw)
         state.digest.update(raw.data)
         state.rows_done += len(rows)
+        offset = state.entry.offset + section.offset + first_row * self.header.row_nbytes
+        self._write_whole_pages(state, offset, raw, last=state.rows_done == section.shape[0])
+
+    def _write_whole_pages(self, state: _Open, offset: int, raw: Bytes, *, last: bool) -> None:
+        """Write what fills pages, keep the rest for the next rows; behind the last row zeros fill the page."""
+        held = state.last_page.nbytes
+        if last:
+            missing = -(held + raw.nbytes) % PAGE
+            self._file.write(offset - held, state.last_page, raw, np.zeros(missing, np.uint8))
+            state.last_page = _NO_BYTES
+            return
+        kept = (held + raw.nbytes) % PAGE
+        if held + raw.nbytes < PAGE:
+            state.last_page = np.concatenate([state.last_page, raw])
+            return
+        self._file.write(offset - held, state.last_page, raw[: raw.nbytes - kept])
+        state.last_page = raw[raw.nbytes - kept :].copy()
 
     def close(self, initial_slots: NodeIds | None = None, final_slots: NodeIds | None = None) -> None:
         """Write slot maps, index and header, flush to the device and give the file its name.
@@ -173,30 +189,24 @@ class WindowWriter:
             index_checksum=checksum(index),
         )
         try:
-            self._write(tail.slots_offset, initial)
-            self._write(tail.slots_offset + initial.nbytes, final)
-            self._write(tail.index_offset, index)
-            self._write(0, np.frombuffer(encode_header(self.header, tail), np.uint8))
+            self._file.write(tail.slots_offset, initial, final)
+            self._file.write(tail.index_offset, index)
+            self._file.write(0, np.frombuffer(encode_header(self.header, tail), np.uint8))
+            self._file.sync()
             with disk_errors("write", self.path):
-                os.fsync(self._fd)
-                drop_cache(self._fd)
                 self._partial.replace(self.path)
                 # Without this, a power cut could lose the rename while a checkpoint written later survives.
                 fsync_path(self.path.parent)
         except BaseException:
             self.abort()
             raise
-        self._release()
+        self._file.close()
 
     def abort(self) -> None:
         """Remove the temporary file; nothing happens after :meth:`close`."""
-        if self._fd >= 0:
-            self._release()
+        if not self._file.closed:
+            self._file.close()
             self._partial.unlink(missing_ok=True)
-
-    def _release(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
 
     def _check_complete(self) -> None:
         missing = [
@@ -222,17 +232,6 @@ class WindowWriter:
         padded = np.zeros(slots_nbytes(self.header), np.uint8)
         padded[: slots.nbytes] = np.ascontiguousarray(slots, "<i8").view(np.uint8)
         return padded
-
-    def _write(self, offset: int, raw: Bytes) -> None:
-        done = 0
-        with disk_errors("write", self.path):
-            while done < raw.nbytes:
-                done += os.pwrite(self._fd, raw[done:].data, offset + done)
-            self._dirty += done
-            if self._dirty >= self._flush_bytes:
-                # Dirty pages count against a memory cgroup, which may kill the process instead of throttling it.
-                drop_cache(self._fd)
-                self._dirty = 0
 
     def __enter__(self) -> Self:
         return self

@@ -15,9 +15,9 @@ from graphsys.storage.store import Store
 from graphsys.trainers.node_set import NodeSet
 
 # Shares of the memory budget. Rows get the most: a chunk of twice the rows serves more than twice the edges.
-_ROWS_SHARE = 0.40
-_EDGES_SHARE = 0.15
-_STEP_SHARE = 0.30
+_ROWS_SHARE = 0.55
+_EDGES_SHARE = 0.10
+_STEP_SHARE = 0.15
 _HUB_SHARE = 0.80  # what one destination too large for a step may take, all together
 _INDPTR_ROWS = 1 << 18
 

@@ -1,7 +1,7 @@
 """The batches of a run, for training and for validation: plans, windows and loaders put together."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from types import TracebackType
 from typing import Self
@@ -12,13 +12,12 @@ from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport
 from graphsys.core.progress import Progress
 from graphsys.core.types import LoaderCursor, NodeIds
-from graphsys.samplers.schedule import Schedule
 from graphsys.storage.features import FeatureReader
 from graphsys.storage.store import Store
 from graphsys.trainers.batch import MiniBatch
-from graphsys.trainers.budget import RunPlans, plan_run, train_schedule, val_schedule
-from graphsys.trainers.loader import Loader, LoaderStats
-from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.budget import plan_run, train_schedule, val_schedule
+from graphsys.trainers.loader import Loader
+from graphsys.trainers.read_ahead import LoaderStats
 from graphsys.trainers.rows import open_reader
 from graphsys.trainers.windows import WindowSet
 
@@ -45,29 +44,127 @@ class WindowFeed:
         self, run: RunConfig, store: Store, node: NodeIds, *, with_degree: bool, device: torch.device, overwrite: bool
     ) -> None:
         name = store.node_type(run.task.node_type).name
-        self._memory = run.memory
-        self._device = device
-        self._features = store.features(name)
-        self._reader: FeatureReader | None = None
-        self.stats = LoaderStats()  # of the loaders closed so far, training and validation together
-        schedules = _schedules(run, node, store.split(name, "val"))
+        val_node = store.split(name, "val")
+        train, val = train_schedule(run, node), val_schedule(run, val_node) if val_node.size else None
         edge_type = store.edge_type_within(name)
-        topology = store.topology(edge_type)
-        self.plans = plan_run(run, store, topology, *schedules)
-        if self.plans.train.mode == "memory":
-            topology = store.topology(edge_type, in_memory=True)
-
-        def windows(split: str, schedule: Schedule, plan: PackPlan) -> WindowSet:
-            return WindowSet(
-                run,
-                store,
-                schedule,
-                plan,
-                split=split,
-                topology=topology,
-                with_degree=with_degree,
-                overwrite=overwrite,
+        self._features = store.features(name)
+        self.plans = plan_run(run, store, store.topology(edge_type), train, val)
+        topology = store.topology(edge_type, in_memory=self.plans.train.mode == "memory")
+        self._device = device
+        self._memory = run.memory
+        self._readers: dict[str, FeatureReader] = {}
+        self._open: Loader | None = None  # of the training batches
+        self._waited_s = 0.0  # for training batches, by the loaders closed so far
+        self.stats = LoaderStats()  # of the loaders closed so far
+        self.windows = {
+            split: WindowSet(
+                run, store, schedule, plan,
+                split=split, topology=topology, with_degree=with_degree, overwrite=overwrite,
             )
+            for split, schedule, plan in (("train", train, self.plans.train), ("val", val, self.plans.val))
+            if schedule is not None and plan is not None
+        }  # fmt: skip
 
-        self._train = windows("train", schedules[0], self.plans.train)
-        self._val = self._open_val(windows, schedules[1], self.plans)
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training batches per epoch."""
+        return self.windows["train"].schedule.batches_per_epoch
+
+    @property
+    def validates_alone(self) -> bool:
+        """Whether the training batches must be closed before the validation batches fit into memory."""
+        return not self.plans.together
+
+    @property
+    def reports(self) -> dict[str, StageReport]:
+        """What the stages "sample" and "pack" cost so far, over both splits."""
+        total = {name: StageReport(name=name, skipped=True) for name in ("sample", "pack")}
+        for windows in self.windows.values():
+            for name, part in windows.reports.items():
+                _add_report(total[name], part)
+        return total
+
+    def prepare(self, progress: Progress, step: int) -> None:
+        """Make the windows that must be there before step ``step`` is taken.
+
+        Raises:
+            StaleArtefactError: The folder holds windows of another store or other sampler settings.
+            MemoryBudgetError, InputError, CorruptError, DiskError: Making them failed.
+        """
+        if "val" in self.windows:
+            self.windows["val"].prepare(progress)
+        train = self.windows["train"]
+        position = step % max(train.schedule.num_batches, 1)
+        train.prepare(progress, position // train.plan.window_batches)
+
+    def sample(self, progress: Progress) -> None:
+        """Make the samples of what :meth:`prepare` makes before the first step. Raises as :meth:`prepare`."""
+        for windows in self.windows.values():
+            windows.sample(progress)
+
+    @contextmanager
+    def train(self, cursor: LoaderCursor) -> Iterator[Iterator[MiniBatch]]:
+        """Open the training batches from ``cursor`` to the end of the last epoch."""
+        with self._loader("train", cursor) as loader:
+            self._open = loader
+            try:
+                yield iter(loader)
+            finally:
+                self._open = None
+                self._waited_s += loader.stats.wait_assemble_s
+                _add_stats(self.stats, loader.stats)
+
+    def validation(self) -> AbstractContextManager[Iterator[MiniBatch]] | None:
+        """Open one pass over the validation batches; None when there are no validation nodes."""
+        return self._validation() if "val" in self.windows else None
+
+    @contextmanager
+    def _validation(self) -> Iterator[Iterator[MiniBatch]]:
+        with self._loader("val", _START) as loader:
+            yield iter(loader)
+            _add_stats(self.stats, loader.stats)
+
+    def _loader(self, split: str, cursor: LoaderCursor) -> Loader:
+        windows = self.windows[split]
+        # All rows in memory serve both splits; readers of the disk count their bytes, each for one.
+        key = "memory" if windows.plan.mode == "memory" else split
+        if key not in self._readers:
+            self._readers[key] = open_reader(self._features, windows.plan, memory=self._memory)
+            if key == "memory":
+                self.stats.read_bytes += self._features.spec.nbytes
+                self.stats.useful_bytes += self._features.spec.nbytes
+        return Loader(windows, self._features, self._readers[key], cursor=cursor, device=self._device)
+
+    def wait_s(self) -> float:
+        """Return the seconds that training waited for batches so far, validation left out."""
+        return self._waited_s + (self._open.stats.wait_assemble_s if self._open else 0.0)
+
+    def close(self) -> None:
+        """Stop every thread and let go of memory."""
+        for windows in self.windows.values():
+            windows.close()
+        for reader in self._readers.values():
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _add_stats(total: LoaderStats, part: LoaderStats) -> None:
+    for item in fields(LoaderStats):
+        setattr(total, item.name, getattr(total, item.name) + getattr(part, item.name))
+
+
+def _add_report(total: StageReport, part: StageReport) -> None:
+    total.seconds += part.seconds
+    total.device_bytes_read += part.device_bytes_read
+    total.device_bytes_written += part.device_bytes_written
+    total.useful_bytes += part.useful_bytes
+    total.peak_rss_bytes = max(total.peak_rss_bytes, part.peak_rss_bytes)
+    total.skipped = total.skipped and part.skipped
+    total.details["windows"] = total.details.get("windows", 0) + part.details["windows"]

@@ -1,20 +1,17 @@
 """Training, whole: from a run's config to the checkpoint it ends with, continued where an earlier call broke off."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.store import Store
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
-from graphsys.trainers.curve import EpochRecord
+from graphsys.trainers.curve import EpochRecord, best_epoch
 from graphsys.trainers.device import exact_torch, resolve_device
-from graphsys.trainers.feed import WindowFeed, open_feed
+from graphsys.trainers.feed import WindowFeed
 from graphsys.trainers.logs import RunLog, read_log
 from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.model_factory import build_model
@@ -52,3 +49,96 @@ class TrainResult:
             "stages": {name: report.as_dict() for name, report in self.stages.items()},
             "skipped": self.skipped,
         }
+
+
+def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False) -> TrainResult:
+    """Train to the end and return what came out; whatever an earlier call finished is not done again.
+
+    A call that was interrupted, even killed, is continued by the next one and ends with the same weights, bit by bit.
+    More ``trainer.epochs`` than an earlier call had continue it.
+
+    Args:
+        run: the run; its folder receives windows, checkpoints and logs.
+        overwrite: Train anew where the folder holds a training, of this run or another one.
+
+    Raises:
+        StaleArtefactError: The folder holds a training or windows of another store or with other settings.
+        ConfigError, InputError: The run does not fit the store, or the loss is no number any more.
+        MemoryBudgetError: The memory budget is too small; the message says what would do.
+        ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
+    """
+    device = resolve_device(run.trainer)
+    store = Store.open(run.store)
+    info = store.node_type(run.task.node_type)
+    objective = resolve_objective(run.task, info)
+    node = training_nodes(store, info.name)
+    earlier = None if overwrite else find_earlier(run, store)
+    if earlier is not None and is_finished(run, earlier):
+        return _skipped(run, earlier)
+    store.features(info.name)
+    model = build_model(run, info.num_features, objective.num_outputs)
+    setting = Setting(config=run.trainer, objective=objective, device=device)
+    with (
+        exact_torch(device, run.trainer.threads),
+        WindowFeed(run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite) as feed,
+    ):
+        state = new_state(model, run.trainer, device)
+        if earlier is not None:
+            take_over(state, earlier)
+        if overwrite:
+            forget(run)
+        write_config(run)
+        feed.prepare(progress, state.step)
+        with measure("train") as report:
+            path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), store=store)
+        _fill_report(report, feed)
+    return _result(run, load_checkpoint(path), {**feed.reports, "train": report}, skipped=False)
+
+
+def _log_lines(earlier: Checkpoint | None) -> int:
+    return 0 if earlier is None else int(earlier.state["log_lines"])
+
+
+def _train(
+    run: RunConfig,
+    state: TrainState,
+    setting: Setting,
+    feed: WindowFeed,
+    progress: Progress,
+    *,
+    lines: int,
+    store: Store,
+) -> Path:
+    parents = {"store": store.fingerprint}
+    with RunLog(RunFolder(run.out).logs, num_lines=lines, step=state.step) as log:
+        return TrainingLoop(run, state, setting, feed, log, parents=parents).run(progress)
+
+
+def _fill_report(report: StageReport, feed: WindowFeed) -> None:
+    stats = feed.stats
+    # The kernel's counter also holds what the producer of the next window read meanwhile.
+    report.device_bytes_read = stats.read_bytes
+    report.useful_bytes = stats.useful_bytes
+    report.details = {"loader": stats.as_dict(), "plan": feed.plans.train.as_dict()}
+
+
+def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
+    stages = {name: StageReport(name=name, skipped=True) for name in ("sample", "pack", "train")}
+    return _result(run, earlier, stages, skipped=True)
+
+
+def _result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
+    lines = read_log(RunFolder(run.out).logs)
+    history = tuple(EpochRecord(**record) for record in final.state["history"])
+    best = best_epoch(history)
+    return TrainResult(
+        checkpoint=final.path,
+        epochs=len(history),
+        epoch_s=tuple(line["seconds"] for line in lines if line["kind"] == "epoch"),
+        best_epoch=best,
+        train=history[-1].train,
+        val={} if best is None else history[best].val or {},
+        history=history,
+        stages=stages,
+        skipped=skipped,
+    )

@@ -23,8 +23,6 @@ from graphsys.storage.sources import GraphSource
 from graphsys.storage.store import Store
 from graphsys.trainers.graph_attributes import AttributeReader
 
-GRAPH_FILE_SUFFIXES = (".pt", ".pth", ".bin")
-
 _STRUCTURE = {"edge_index", "adj_t", "num_nodes"}
 _PYG_CLASSES = [DataEdgeAttr, DataTensorAttr, BaseStorage, GlobalStorage, NodeStorage, EdgeStorage]
 _DGL_MAGIC = bytes.fromhex("3fa1b446f04f2edd")  # kDGLSerializeMagic of a DGL graph file, little-endian

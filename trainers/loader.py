@@ -92,6 +92,8 @@ class Loader:
         """
         if self._outcome is not None:
             raise ValueError("a loader is iterated once; make another one")
+        if not self._steps:
+            return
         self._windows.begin(self._first_window())
         self._outcome = self._assembler.submit(self._assemble_all)
         try:

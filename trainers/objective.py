@@ -1,10 +1,8 @@
 """What a task means for training: the loss, the metrics, and which of them picks the best weights."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,8 +13,6 @@ from graphsys.core.config import TaskConfig
 from graphsys.core.errors import ConfigError, InputError
 from graphsys.core.types import NodeIds
 from graphsys.storage.store import LabelKind, NodeTypeInfo, Store
-
-_CHECK_ROWS = 1 << 20  # labels read at once: 8 MiB
 
 
 class Objective(ABC):
@@ -187,30 +183,12 @@ def resolve_objective(task: TaskConfig, info: NodeTypeInfo) -> Objective:
 
 
 def training_nodes(store: Store, node_type: str) -> NodeIds:
-    """Return the ascending ids of the training nodes, all of them labelled.
+    """Return the ascending ids [*] of the training nodes; import made sure that they have labels.
 
     Raises:
-        InputError: There is none, or some have no label.
+        InputError: There is none.
     """
     node = store.split(node_type, "train")
     if node.size == 0:
         raise InputError(f"{store.path}: no '{node_type}' node is in the train split; import the graph with a split")
-    missing = count_unlabelled(store.labels(node_type), node)
-    if missing:
-        raise InputError(
-            f"{store.path}: {missing} of {node.size} training nodes of type '{node_type}' have no label; "
-            f"give them one, or take them out of the train split, and import again"
-        )
     return node
-
-
-def count_unlabelled(y: npt.NDArray[Any], node: NodeIds) -> int:
-    """Return how many of ``node`` have no label: -1 for a class, NaN for a value."""
-    missing = 0
-    for start in range(0, node.size, _CHECK_ROWS):
-        rows = y[node[start : start + _CHECK_ROWS]]
-        if rows.dtype == np.int64:
-            missing += int((rows < 0).sum())
-        elif rows.dtype.kind == "f":
-            missing += int(np.isnan(rows.reshape(rows.shape[0], -1)).any(axis=1).sum())
-    return missing

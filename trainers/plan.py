@@ -24,7 +24,8 @@ MAX_WINDOW_BATCHES = 1000  # Ginex plans about as many at once; the gain of more
 MIN_PACKED_BATCHES = 10  # below that a scan of all features serves too few batches
 MEMORY_MODE_SHARE = 0.8  # of the budget that features, topology and buffers may take in mode auto
 PLANNING_SHARE = 1 / 3  # of the budget that planning a window may take
-READ_AHEAD = 4  # batches read before they are needed
+READ_AHEAD = 4  # batches read before they are needed, where memory allows
+MIN_READ_AHEAD = 2  # one is read while another is assembled
 _SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, and a batch larger than any before
 _ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
 
@@ -134,20 +135,26 @@ class _Scene:
     def memory_mode_bytes(self) -> int:
         info = self.store.node_type(self.run.task.node_type)
         topology = self.store.topology_nbytes(self.store.edge_type_within(info.name))
-        return info.num_nodes * self.dim * 4 + topology + self.working_bytes("memory")
+        return info.num_nodes * self.dim * 4 + topology + self.working_bytes("memory", READ_AHEAD)
 
-    def working_bytes(self, mode: Mode) -> int:
+    def working_bytes(self, mode: Mode, read_ahead: int) -> int:
         """Bytes of the batches in flight and of one training step, upper estimate."""
         nodes, edges = self.pilot.max_nodes, self.pilot.max_edges
         rows = 0 if mode == "memory" else nodes * self.row
         read = hops_nbytes(nodes, edges) + rows
         assembled = nodes * self.dim * 4 + 16 * edges  # x, and edge_index int64
-        return READ_AHEAD * read + _ASSEMBLED * assembled + self._step_bytes()
+        return read_ahead * read + _ASSEMBLED * assembled + self._step_bytes()
 
     def _step_bytes(self) -> int:
-        # Messages of the widest layer with their gradients, and what the layers keep for the backward pass.
+        # Messages of the widest layer, which are weighed or counted in a copy, and what layers keep to go backward.
         nodes, edges, hidden = self.pilot.max_nodes, self.pilot.max_edges, self.run.model.hidden
-        return 2 * edges * max(self.dim, hidden) * 4 + 3 * nodes * hidden * 4
+        return 2 * edges * max(self.dim, hidden) * 4 + 2 * nodes * hidden * 4
+
+    def read_ahead(self, mode: Mode, slots: int) -> int:
+        """Batches in flight: as many as leave a third of the memory to making the next window, at least two."""
+        free = self.memory * (1 - PLANNING_SHARE) - slots * self.row
+        fitting = (count for count in range(READ_AHEAD, MIN_READ_AHEAD, -1) if self.working_bytes(mode, count) <= free)
+        return next(fitting, MIN_READ_AHEAD)
 
     def num_slots(self) -> tuple[int, tuple[str, ...]]:
         """Rows of the host cache; a share of the features gives way to the memory budget, a size does not."""
@@ -156,7 +163,7 @@ class _Scene:
         if isinstance(wanted, int):
             return min(wanted // self.row, info.num_nodes), ()
         slots = int(info.num_nodes * float(wanted[:-1]) / 100)
-        free = max(int(self.memory * (1 - PLANNING_SHARE)) - self.working_bytes("packed"), 0)
+        free = max(int(self.memory * (1 - PLANNING_SHARE)) - self.working_bytes("packed", MIN_READ_AHEAD), 0)
         if slots * self.row <= free:
             return slots, ()
         fitting = free // self.row
@@ -168,7 +175,8 @@ class _Scene:
 
     def plan(self, mode: Mode, reason: str) -> PackPlan:
         slots, notes = self.num_slots() if mode in ("packed", "cached") else (0, ())
-        working = self.working_bytes(mode)
+        read_ahead = self.read_ahead(mode, slots)
+        working = self.working_bytes(mode, read_ahead)
         resident = self.memory_mode_bytes if mode == "memory" else working + slots * self.row
         self._check_memory(mode, resident + self.window_memory(mode, 1, slots), slots)
         batches = self.window_batches(mode, slots, self.memory - resident)
@@ -179,7 +187,7 @@ class _Scene:
             num_slots=slots,
             codec=self.run.pack.codec,
             row_nbytes=self.row,
-            read_ahead=READ_AHEAD,
+            read_ahead=read_ahead,
             max_nodes=self.pilot.max_nodes,
             max_edges=self.pilot.max_edges,
             working_bytes=working,

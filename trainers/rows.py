@@ -8,7 +8,7 @@ from graphsys.core.errors import MemoryBudgetError
 from graphsys.core.types import Array, BatchResidency, Features, NodeIds
 from graphsys.core.units import MIB, format_bytes
 from graphsys.storage.codec import encode, roundtrip
-from graphsys.storage.direct import Bytes, aligned_empty
+from graphsys.storage.direct import aligned_empty
 from graphsys.storage.features import DirectFeatures, FeatureReader, MemoryFeatures, scan_rows
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.gather import CpuGather

@@ -7,12 +7,13 @@ import typer
 from typer.main import get_command
 
 import graphsys
-from graphsys.cli import data, vectors
+from graphsys.cli import data, demo, runs, vectors
 
-_DATA, _RUN, _USE = "Graphs and files", "Runs", "Results"
+_FIRST, _DATA, _RUN, _USE = "First", "Graphs and files", "Runs", "Results"
 
 # name, function, group, example
 COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
+    ("demo", demo.demo, _FIRST, "graphsys demo --out digits-demo"),
     ("import", data.import_graph, _DATA, "graphsys import cora.npz --out cora.gs --normalize row"),
     (
         "generate",
@@ -22,6 +23,11 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ),
     ("inspect", data.inspect, _DATA, "graphsys inspect cora.gs"),
     ("verify", data.verify, _DATA, "graphsys verify runs/cora"),
+    ("sample", runs.sample, _RUN, "graphsys sample run.yaml"),
+    ("pack", runs.pack, _RUN, "graphsys pack run.yaml --set sampler.samples=frozen"),
+    ("train", runs.train, _RUN, "graphsys train run.yaml --set trainer.epochs=10 --set trainer.lr=0.003"),
+    ("evaluate", runs.evaluate, _RUN, "graphsys evaluate run.yaml --json"),
+    ("embed", runs.embed, _RUN, "graphsys embed run.yaml --out embeddings.gs"),
     ("lookup", vectors.lookup, _USE, "graphsys lookup runs/cora/embeddings.gs --id 42 --k 5"),
     ("export", vectors.export, _USE, "graphsys export runs/cora/embeddings.gs --to parquet --out cora.parquet"),
 )

@@ -1,13 +1,16 @@
 """Commands about graphs and artefacts on disk: import, generate, inspect, verify."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from graphsys.cli.options import Json, Memory, Overwrite, Quiet
 from graphsys.cli.output import reporting
 from graphsys.core.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from graphsys.storage.sources import GraphSource, SourceSpec
 
 _TABULAR = "Columns of Parquet and CSV files"
 _EDGES = "Handling of edges"
@@ -64,13 +67,12 @@ def import_graph(
 ) -> None:
     """Turn raw files into a store.
 
-    SOURCE may be an .npz file, a folder that graphsys generate wrote, a folder of .npy files, a raw OGB folder, or an
-    edge file (Parquet, CSV) whose columns the options below name.
+    SOURCE may be an .npz file, a folder that graphsys generate wrote, a folder of .npy files, a raw OGB folder, a saved
+    PyG (.pt) or DGL (.bin) graph, or an edge file (Parquet, CSV) whose columns the options below name.
     """
     from graphsys.cli.tables import import_tables
     from graphsys.storage.importer import ImportOptions
     from graphsys.storage.importer import import_graph as run_import
-    from graphsys.storage.open_source import open_source
     from graphsys.storage.sources import SourceSpec
 
     spec = SourceSpec(
@@ -98,10 +100,20 @@ def import_graph(
         memory=parse_bytes(memory),
     )
     with reporting(as_json=as_json, quiet=quiet) as output:
-        raw = open_source(source, spec)
+        raw = _open_raw(source, spec)
         summary = run_import(raw, out, options, overwrite=overwrite, progress=output.progress)
         values = summary.as_dict()
         output.result(values, *import_tables(values))
+
+
+def _open_raw(source: Path | None, spec: "SourceSpec") -> "GraphSource":
+    if source is not None and source.suffix in (".pt", ".pth", ".bin"):
+        from graphsys.trainers.interop import load_graph_file
+
+        return load_graph_file(source, split_index=spec.split_index)
+    from graphsys.storage.open_source import open_source
+
+    return open_source(source, spec)
 
 
 def _columns(names: list[str] | None) -> tuple[str, ...]:
@@ -139,14 +151,14 @@ def inspect(
 ) -> None:
     """Say what a store, window, checkpoint, embedding table or run folder holds."""
     from graphsys.cli.tables import artefact_list, artefact_tables
-    from graphsys.storage.artefacts import describe, find_artefacts
+    from graphsys.storage.inspect import inspect as run_inspect
 
     with reporting(as_json=as_json, quiet=True) as output:
-        found = [describe(artefact) for artefact in find_artefacts(path)]
-        if found[0]["path"] == str(path):
-            output.result(found[0], *artefact_tables(found[0]))
+        found = run_inspect(path)
+        if "artefacts" in found:
+            output.result(found, artefact_list(path, found["artefacts"]))
         else:
-            output.result({"path": str(path), "artefacts": found}, artefact_list(path, found))
+            output.result(found, *artefact_tables(found))
 
 
 def verify(
@@ -154,12 +166,11 @@ def verify(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read everything below PATH and check every checksum; exit code 2 names the first difference."""
-    from graphsys.storage.artefacts import verify as run_verify
+    """Read everything below PATH and check every checksum; exit code 2 names every difference."""
+    from graphsys.storage.verify import verify as run_verify
 
     with reporting(as_json=as_json, quiet=quiet) as output:
-        checked = run_verify(path, progress=output.progress)
-        nbytes = sum(artefact.nbytes for artefact in checked)
-        sentence = f"{path}: {len(checked)} artefacts, {format_bytes(nbytes)}, every byte as it was written"
-        values = {"path": path, "num_artefacts": len(checked), "nbytes": nbytes, "ok": True}
-        output.result(values, sentence)
+        report = run_verify(path, progress=output.progress)
+        count = len(report.artefacts)
+        sentence = f"{path}: {count} artefacts, {format_bytes(report.nbytes)}, every byte as it was written"
+        output.result({**report.as_dict(), "num_artefacts": count, "ok": True}, sentence)

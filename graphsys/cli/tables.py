@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -108,10 +109,11 @@ def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _stage_row(name: str, report: Mapping[str, Any]) -> tuple[str, ...]:
-    if report.get("skipped"):
-        return (f"{name} (done before)", "-", "-", "-", "-", "-")
+    label = f"{name} (done before)" if report["skipped"] else name
+    if not report["seconds"]:
+        return (label, "-", "-", "-", "-", "-")
     figures = ("device_bytes_read", "device_bytes_written", "useful_bytes", "peak_rss_bytes")
-    return (name, format_seconds(report["seconds"]), *(format_bytes(report.get(key, 0)) for key in figures))
+    return (label, format_seconds(report["seconds"]), *(format_bytes(report[key]) for key in figures))
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
@@ -123,3 +125,46 @@ def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
 
 def _metric(value: float | None) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def result_tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return what a training came to: metrics, epochs, cost of every stage."""
+    splits = {split: result[split] for split in ("train", "val", "test") if result[split]}
+    epochs = result["epoch_s"]
+    head = {
+        "out": result["out"],
+        "checkpoint": result["checkpoint"],
+        "epochs": result["epochs"],
+        "best_epoch": result["best_epoch"],
+        "mean epoch_s": sum(epochs) / len(epochs) if epochs else None,
+    }
+    return [key_values("Training", head), stage_table(result["stages"]), metric_table(splits)]
+
+
+def demo_tables(result: Mapping[str, Any]) -> list[RenderableType]:
+    """Return what the demo shows at its end: accuracy, costs, look-ups, places, what to try next."""
+    accuracy = result["test"]["accuracy"]
+    head = {"test accuracy": f"{accuracy:.4f}", "peak memory": format_bytes(result["peak_rss_bytes"])}
+    paths = result["paths"]
+    run_file, table = paths["run file"], paths["embedding table"]
+    first = result["lookups"][0]["id"]
+    commands = (
+        f"graphsys inspect {paths['store']}",
+        f"graphsys lookup {table} --id {first} --k 3",
+        f"graphsys train {run_file} --set out={paths['run folder']}-gcn --set model.name=gcn",
+        f"graphsys export {table} --to parquet --out digits.parquet",
+        f"graphsys verify {Path(run_file).parent}",
+    )
+    return [
+        key_values("Digits", head),
+        stage_table(result["stages"]),
+        grid("Nearest neighbours: id (digit) score", ("image", "nearest by cosine"), _demo_lookups(result), left=2),
+        key_values("Written to", paths),
+        "Try next:\n" + "\n".join(f"  {command}" for command in commands),
+    ]
+
+
+def _demo_lookups(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for answer in result["lookups"]:
+        near = (f"{item['id']} ({item['label']}) {item['score']:.3f}" for item in answer["neighbours"])
+        yield f"{answer['id']} ({answer['label']})", ", ".join(near)

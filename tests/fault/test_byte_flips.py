@@ -8,7 +8,8 @@ from kill_rerun import Job, run_whole
 
 from graphsys.cli.main import main
 from graphsys.core.errors import ArtefactError
-from graphsys.storage.artefacts import find_artefacts, verify
+from graphsys.storage.artefacts import find_artefacts
+from graphsys.storage.verify import verify
 
 FLIPS = 200
 RUN = {

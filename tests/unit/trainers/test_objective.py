@@ -1,6 +1,5 @@
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import pytest
 import torch
 from sklearn import metrics as reference
@@ -14,7 +13,6 @@ from graphsys.trainers.objective import (
     Regression,
     Scores,
     SingleLabel,
-    count_unlabelled,
     resolve_objective,
 )
 
@@ -123,16 +121,3 @@ def test_labels_that_do_not_fit_the_task_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve_objective(TaskConfig(type=task), info(kind, num_classes))
-
-
-@pytest.mark.parametrize(
-    ("y", "missing"),
-    [
-        (np.array([0, -1, 2, -1, 4]), 1),
-        (np.array([0, np.nan, 2, np.nan, 4], np.float32), 1),
-        (np.array([[0, 1], [np.nan, 1], [2, 2], [3, np.nan], [np.nan] * 2], np.float32), 2),
-        (np.zeros((5, 2), np.uint8), 0),
-    ],
-)
-def test_nodes_without_label_are_counted_among_those_asked_for(y: Any, missing: int) -> None:
-    assert count_unlabelled(y, np.array([0, 1, 2, 4])) == missing

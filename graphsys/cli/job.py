@@ -1,0 +1,55 @@
+"""A run from its first missing stage to its test metrics; what ``train`` and ``demo`` have in common."""
+
+from typing import Any
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ArtefactError
+from graphsys.core.progress import Progress
+from graphsys.storage.files import write_bytes
+from graphsys.storage.manifest import open_sealed_json, sealed_json
+from graphsys.trainers.evaluate import evaluate
+from graphsys.trainers.fit import fit
+from graphsys.trainers.run_folder import RunFolder
+
+
+def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
+    """Run every missing stage, train, evaluate all splits exactly; return the result and write it to the run's folder.
+
+    Figures of stages that an earlier call had finished are taken from the result it left.
+
+    Returns:
+        Plain JSON values: ``test``, ``val`` and ``train`` metrics, ``epoch_s``, ``stages``, ``plan``, ...
+    """
+    trained = fit(run, progress=progress, overwrite=overwrite)
+    evaluated = evaluate(run, progress, overwrite=overwrite)
+    stages = {name: report.as_dict() for name, report in (*trained.stages.items(), ("evaluate", evaluated.report))}
+    result = {
+        "out": str(run.out),
+        "store": str(run.store),
+        "checkpoint": str(trained.checkpoint),
+        "checkpoint_fingerprint": evaluated.checkpoint,
+        **{split: evaluated.metrics.get(split, {}) for split in ("test", "val", "train")},
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "epoch_s": list(trained.epoch_s),
+        "stages": _with_earlier(run, stages, evaluated.checkpoint),
+        "skipped": trained.skipped,
+    }
+    write_bytes(RunFolder(run.out).result, sealed_json(result))
+    return result
+
+
+def _with_earlier(run: RunConfig, stages: dict[str, Any], checkpoint: str) -> dict[str, Any]:
+    path = RunFolder(run.out).result
+    if not path.is_file():
+        return stages
+    try:
+        earlier = open_sealed_json(path)
+    except ArtefactError:
+        return stages  # damaged; it is about to be written anew
+    if earlier.get("checkpoint_fingerprint") != checkpoint:
+        return stages
+    return {
+        name: {**earlier["stages"][name], "skipped": True} if report["skipped"] else report
+        for name, report in stages.items()
+    }

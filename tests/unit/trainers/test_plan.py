@@ -1,0 +1,189 @@
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from helpers.graphs import tiny_store
+from helpers.trained import make_run
+
+from graphsys.core.errors import ConfigError, MemoryBudgetError
+from graphsys.core.types import NodeIds
+from graphsys.core.units import GIB, KIB, MIB
+from graphsys.samplers.schedule import Schedule
+from graphsys.storage.store import Store
+from graphsys.trainers.pilot import Pilot, run_pilot
+from graphsys.trainers.plan import PackPlan, resolve_pack
+
+NODES, EDGES, DIM = 6000, 48_000, 256
+FEATURES = NODES * DIM * 4
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("plan")
+    return Store.open(tiny_store(folder, num_nodes=NODES, num_edges=EDGES, num_features=DIM))
+
+
+def plan(
+    store: Store,
+    *,
+    memory: int | str = "64MiB",
+    samples: Literal["fresh", "frozen"] = "fresh",
+    batch_size: int = 16,
+    epochs: int = 2,
+    **pack: Any,
+) -> PackPlan:
+    sampler = {"fanouts": [4, 4], "batch_size": batch_size, "samples": samples}
+    trainer = {"epochs": epochs, "threads": 1, "device": "cpu"}
+    run = make_run(store.path, Path("out"), memory=memory, sampler=sampler, trainer=trainer, pack=pack)
+    nodes = store.split("node", "train")
+    schedule = Schedule(nodes=nodes, batch_size=batch_size, seed=0, epochs=epochs, samples=samples)
+    return resolve_pack(run, store, schedule, store.topology(store.edge_type_within("node")))
+
+
+def test_the_same_run_has_the_same_plan(store: Store) -> None:
+    assert plan(store, mode="packed") == plan(store, mode="packed")
+
+
+def test_a_graph_that_fits_is_held_in_memory(store: Store) -> None:
+    found = plan(store)
+    assert found.mode == "memory"
+    assert found.num_slots == 0
+    assert "of the memory budget" in found.reason
+
+
+def test_a_graph_that_does_not_fit_is_packed_and_says_why(store: Store) -> None:
+    found = plan(store, memory=6 * MIB)
+    assert found.mode == "packed"
+    assert "more than the memory budget holds" in found.reason
+
+
+def test_small_runs_get_one_window_over_all_epochs(store: Store) -> None:
+    found = plan(store, batch_size=4000, epochs=200)
+    assert (found.window_batches, found.num_windows) == (200, 1)
+
+
+def test_frozen_samples_have_the_batches_of_one_epoch(store: Store) -> None:
+    found = plan(store, samples="frozen", epochs=50)
+    assert found.window_batches * found.num_windows >= 188 > found.window_batches * (found.num_windows - 1)
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_window_never_holds_more_than_a_thousand_batches(store: Store, epochs: int) -> None:
+    assert plan(store, batch_size=8, epochs=epochs).window_batches == min(375 * epochs, 1000)
+
+
+def test_planning_a_window_keeps_to_about_a_third_of_the_memory(store: Store) -> None:
+    small, large = (plan(store, memory=size, mode="packed", epochs=50) for size in (6 * MIB, 9 * MIB))
+    assert small.window_batches < large.window_batches
+    assert small.cache_bytes + small.working_bytes + small.producer_bytes == 6 * MIB
+
+
+def test_the_cache_is_a_share_of_the_features_or_a_size(store: Store) -> None:
+    assert plan(store, mode="packed", host_cache="20%").num_slots == NODES // 5
+    assert plan(store, mode="packed", host_cache="0%").num_slots == 0
+    assert plan(store, mode="packed", host_cache="64KiB").num_slots == 64 * KIB // (DIM * 4)
+    assert plan(store, mode="packed", host_cache="1GiB").num_slots == NODES
+
+
+def test_rows_of_a_slot_are_padded_to_128_bytes(tmp_path: Path) -> None:
+    narrow = Store.open(tiny_store(tmp_path, num_features=3))
+    found = plan(narrow, mode="cached", host_cache="1280B")
+    assert (found.row_nbytes, found.num_slots) == (128, 10)
+
+
+def test_a_share_gives_way_to_the_memory_budget_and_says_so(store: Store) -> None:
+    found = plan(store, memory=6 * MIB, mode="packed", host_cache="80%")
+    assert found.num_slots < NODES * 0.8
+    assert found.notes
+    assert "host_cache 80% is 4.69 MiB; the memory budget of 6.00 MiB leaves" in found.notes[0]
+
+
+def test_a_size_of_the_cache_does_not_give_way(store: Store) -> None:
+    with pytest.raises(MemoryBudgetError, match=r"set memory to at least \d+MiB, or lower pack.host_cache"):
+        plan(store, memory=6 * MIB, mode="packed", host_cache="5MiB")
+
+
+def test_memory_mode_that_does_not_fit_is_refused(store: Store) -> None:
+    with pytest.raises(MemoryBudgetError, match=r"mode memory takes .*choose pack.mode: auto"):
+        plan(store, memory=6 * MIB, mode="memory")
+
+
+def test_a_budget_below_one_batch_names_what_would_do(store: Store) -> None:
+    with pytest.raises(MemoryBudgetError, match=r"set memory to at least \d+MiB, or lower sampler.batch_size"):
+        plan(store, memory=64 * KIB)
+
+
+def test_what_a_refusal_names_does(store: Store) -> None:
+    with pytest.raises(MemoryBudgetError) as refusal:
+        plan(store, memory=64 * KIB, batch_size=1000)
+    named = str(refusal.value).split("set memory to at least ")[1].split(",")[0]
+    assert plan(store, memory=named, batch_size=1000).window_batches >= 1
+
+
+def test_frozen_windows_beyond_the_disk_budget_are_refused_with_the_size_needed(store: Store) -> None:
+    with pytest.raises(ConfigError, match=r"with frozen samples take about .* raise pack.disk to \d+MiB"):
+        plan(store, samples="frozen", mode="packed", disk="100KiB")
+
+
+def test_fresh_windows_shrink_to_the_disk_budget(store: Store) -> None:
+    wide = plan(store, mode="packed", memory="64MiB", epochs=50)
+    tight = plan(store, mode="packed", memory="64MiB", epochs=50, disk=wide.disk_bytes // 4)
+    assert tight.window_batches < wide.window_batches
+    assert tight.disk_bytes <= wide.disk_bytes // 4
+
+
+def test_auto_falls_back_to_reading_rows_when_the_disk_is_too_small_to_pack(store: Store) -> None:
+    packed = plan(store, memory=6 * MIB, samples="frozen")
+    cached = plan(store, memory=6 * MIB, samples="frozen", disk=packed.disk_bytes - 1)
+    assert (packed.mode, cached.mode) == ("packed", "cached")
+    assert "pack.disk is" in cached.reason
+    direct = plan(store, memory=6 * MIB, samples="frozen", disk=packed.disk_bytes // 2, host_cache="0%")
+    assert direct.mode == "direct"
+
+
+def test_a_window_of_chosen_size_is_kept_or_refused(store: Store) -> None:
+    assert plan(store, mode="packed", window=7).window_batches == 7
+    with pytest.raises(MemoryBudgetError, match=r"window of 376 batches .* lower pack.window to \d+, set it to auto"):
+        plan(store, mode="packed", window=376, memory=5 * MIB)
+
+
+def test_the_plan_is_plain_json(store: Store) -> None:
+    values = plan(store, mode="packed").as_dict()
+    assert values["mode"] == "packed"
+    assert isinstance(values["notes"], list)
+
+
+def pilot_of(trace: list[NodeIds], num_nodes: int) -> Pilot:
+    return Pilot(
+        num_graph_nodes=num_nodes,
+        mean_nodes=1.0,
+        mean_edges=1.0,
+        max_nodes=1,
+        max_edges=1,
+        trace=tuple(trace),
+        seconds_per_batch=0.0,
+    )
+
+
+def test_hits_are_looked_up_in_what_other_batches_want() -> None:
+    disjoint = pilot_of([np.arange(0, 10), np.arange(10, 20)], 1000)
+    same = pilot_of([np.arange(10), np.arange(10)], 1000)
+    assert disjoint.hit_share(10) == 0
+    assert same.hit_share(10) == 1
+    assert same.hit_share(5) == 0.5
+    assert [same.hit_share(0), disjoint.hit_share(1000)] == [0, 1]
+
+
+def test_free_slots_hold_other_nodes_by_chance() -> None:
+    disjoint = pilot_of([np.arange(0, 10), np.arange(10, 20)], 1010)
+    assert disjoint.hit_share(510) == pytest.approx(0.5)
+
+
+def test_a_pilot_measures_batches_of_the_schedule(store: Store) -> None:
+    run = make_run(store.path, Path("out"), sampler={"fanouts": [4, 4], "batch_size": 32})
+    schedule = Schedule(nodes=store.split("node", "train"), batch_size=32, seed=0, epochs=2, samples="fresh")
+    pilot = run_pilot(run, schedule, store.topology(store.edge_type_within("node")))
+    assert len(pilot.trace) == 8
+    assert 32 < pilot.mean_nodes <= pilot.max_nodes <= NODES
+    assert pilot.mean_edges <= 32 * 4 * 5 < GIB
