@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO ?= demo
 TESTS ?= tests
 
-.PHONY: help setup demo test check format docs wheel clean
+.PHONY: help setup demo test check format docs gpu-check wheel clean
 
 help:  ## List the targets.
-	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup: $(STAMP)  ## Make .venv with every dependency at its pinned version.
 
@@ -44,6 +44,9 @@ format: setup  ## Format the code and mend what lint can mend.
 
 docs: setup  ## Write the generated pages: docs/config.md, docs/run.schema.json, the command list of docs/api.md.
 	$(BIN)/python tools/docs.py
+
+gpu-check:  ## Check training on a GPU with PYTHON's own torch; writes docs/benchmarks/gpu-check.md.
+	$(PYTHON) benchmarks/gpu_check.py --out docs/benchmarks
 
 wheel: setup  ## Build dist/graphsys-*.whl.
 	$(BIN)/python -m build --wheel

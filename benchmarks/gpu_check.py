@@ -129,7 +129,7 @@ def check_resume(store: Path, folder: Path) -> list[Check]:
 
 def epoch_times(folder: Path) -> list[dict[str, Any]]:
     """Time epochs of GraphSAGE on a generated graph, by device and mode."""
-    spec = GenerateSpec(nodes=500_000, edges=8_000_000, features=128, classes=16, seed=1)
+    spec = GenerateSpec(nodes=500_000, edges=8_000_000, features=128, classes=16, seed=1, train=0.04, val=0.01)
     generate(folder / "raw", spec)
     store = folder / "graph.gs"
     import_graph(open_source(folder / "raw", SourceSpec()), store, ImportOptions(memory=MEMORY))
@@ -181,7 +181,7 @@ def page(report: dict[str, Any]) -> str:
     ]
     lines += [
         "",
-        "GraphSAGE, 500 k nodes, 8 M edges, 128 features, 3 layers, hidden 128, fanouts 10,10,10, batch 1,024,",
+        "GraphSAGE, 500 k nodes, 20 k of them for training, 8 M edges, 128 features, 3 layers, hidden 128,",
     ]
     lines += [
         "fresh samples; page cache as it comes.",

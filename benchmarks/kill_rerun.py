@@ -3,7 +3,7 @@
 The commands import, train, evaluate and embed run as processes of their own. Moments are random fractions, from a fixed
 seed, of the time that each command took uninterrupted. A round goes the whole way in a fresh folder and kills every
 command up to three times before it may end; rounds follow until enough kills have hit, and every command was hit. After
-each round the final weights and the embedding table must be those of the uninterrupted run, byte by byte, and everything
+each round the final weights and the embedding table must be those of the uninterrupted run, byte by byte, and all files
 must verify.
 
     .venv/bin/python benchmarks/kill_rerun.py --nodes 200000 --edges 3200000 --kills 20 --work /path/on/a/disk

@@ -12,7 +12,7 @@ from typing import Literal
 from graphsys.core.errors import ArtefactError
 from graphsys.storage.files import disk_errors, folder_bytes
 from graphsys.storage.manifest import MANIFEST_NAME, read_manifest
-from graphsys.storage.run_file import RESULT_NAME, RUN_FILE_NAME
+from graphsys.storage.run_file import PLAN_NAME, RESULT_NAME, RUN_FILE_NAME
 
 WINDOW_SUFFIXES = (".sample", ".pack")
 
@@ -60,7 +60,7 @@ def _walk(path: Path) -> Iterator[Artefact]:
     if path.is_file():
         if path.suffix in WINDOW_SUFFIXES:
             yield Artefact(path=path, form="window")
-        elif path.name == RESULT_NAME:
+        elif path.name in (RESULT_NAME, PLAN_NAME):
             yield Artefact(path=path, form="json")
         elif path.name == RUN_FILE_NAME:
             yield Artefact(path=path, form="yaml")

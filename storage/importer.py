@@ -8,7 +8,7 @@ from typing import Any, Literal
 from graphsys.core.errors import ArtefactError, InputError, MemoryBudgetError, StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
-from graphsys.core.types import EdgeType, edge_type_key
+from graphsys.core.types import edge_type_key
 from graphsys.core.units import MIB, format_bytes
 from graphsys.storage.edge_import import EdgeReader
 from graphsys.storage.edge_sort import EdgeRules, build_topology
@@ -21,7 +21,8 @@ from graphsys.storage.id_space import NodeIdSpace
 from graphsys.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from graphsys.storage.node_import import NodeResult, import_nodes
 from graphsys.storage.provenance import source_parents
-from graphsys.storage.sources import EdgeTable, ExternalIds, GraphSource, NodeTable, RawEdgeChunk
+from graphsys.storage.source_types import check_names, tables_to_build
+from graphsys.storage.sources import EdgeTable, ExternalIds, GraphSource, NodeTable
 
 MIN_MEMORY = 64 * MIB
 _READING = 40 * MIB  # chunks on their way: raw, read ahead, in dense ids, packed
@@ -148,7 +149,8 @@ class _Build:
         self._progress = progress
         self._memory = options.memory - _READING
         self._spill = folder / ".spill"
-        self._edges = _edge_tables(source, options)
+        check_names(source)
+        self._edges = tables_to_build(source.edges, undirected=options.undirected)
         self._arrays: dict[str, FlatSpec] = {}
         self._ids: dict[str, NodeIdSpace] = {}
 
@@ -183,6 +185,8 @@ class _Build:
                     work.advance(len(ids))
 
             space = ids_of_edges(self._folder, self._spill, node_type, chunks, self._memory)
+        if space.num_nodes == 0:
+            raise InputError(f"node type '{node_type}' has neither a table nor edges; a graph needs nodes")
         self._take_ids(space)
         return NodeResult(num_nodes=space.num_nodes)
 
@@ -278,32 +282,3 @@ def _node_info(result: NodeResult, space: NodeIdSpace) -> dict[str, Any]:
         "num_classes": result.num_classes,
         "id_kind": space.kind,
     }
-
-
-def _edge_tables(source: GraphSource, options: ImportOptions) -> tuple[EdgeTable, ...]:
-    """Return the edge types to build: with ``undirected``, those that join two node types get a reverse type."""
-    if not options.undirected:
-        return source.edges
-    known = {table.edge_type for table in source.edges}
-    return source.edges + tuple(
-        _reverse_table(table, known) for table in source.edges if table.edge_type[0] != table.edge_type[2]
-    )
-
-
-def _reverse_table(table: EdgeTable, known: set[EdgeType]) -> EdgeTable:
-    src_type, relation, dst_type = table.edge_type
-    edge_type = (dst_type, f"rev_{relation}", src_type)
-    if edge_type in known:
-        raise InputError(f"edge type {edge_type_key(edge_type)} is given; it cannot be made again with undirected")
-
-    def chunks() -> Iterator[RawEdgeChunk]:
-        for chunk in table.chunks():
-            yield RawEdgeChunk(
-                src=chunk.dst,
-                dst=chunk.src,
-                timestamp=chunk.timestamp,
-                weight=chunk.weight,
-                edge_attr=chunk.edge_attr,
-            )
-
-    return EdgeTable(edge_type=edge_type, chunks=chunks, num_edges=table.num_edges)

@@ -111,6 +111,10 @@ class Store:
             raise ArtefactError(f"{self.path}: node type '{node_type}' has no labels; import it with labels")
         return self.array(f"nodes/{node_type}/y").memmap()
 
+    def class_names(self, node_type: str) -> tuple[str, ...]:
+        """Return the names of class 0, 1, ... where labels were strings; empty where they were numbers."""
+        return tuple(self.manifest.content.get("classes", {}).get(node_type, ()))
+
     def split(self, node_type: str, name: str) -> NodeIds:
         """Return the ascending node ids [*] of split ``name`` (train, val or test); empty when there is none."""
         if not self.has(f"nodes/{node_type}/split"):

@@ -22,6 +22,7 @@ TABLE_SUFFIXES = (*_PARQUET, *_CSV)
 _CSV_BLOCK = 1 << 20  # bytes of text; a line must fit into one
 _WIDE_LINE = 16 << 20  # block of files whose lines are longer
 _BUFFER = 1 << 20  # of a Parquet column being read
+_SAMPLE_ROWS = 64
 _CSV_VALUE = re.compile(r"CSV column #(\d+): CSV conversion error to (\w+): invalid value '(.*)'")
 
 
@@ -166,7 +167,7 @@ def _batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[
         # Columns are read through small buffers: whole column chunks of large row groups would not fit the budget.
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             _need_all(path, file.schema_arrow.names, columns)
-            rows = rows_per_chunk(_row_nbytes(file.schema_arrow, columns))
+            rows = rows_per_chunk(_row_nbytes(file, columns))
             yield from file.iter_batches(batch_size=rows, columns=columns)
         return
     for batch in _open_csv(path, types, columns):
@@ -181,16 +182,10 @@ def _need_all(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
             raise InputError(f"{path} has no column '{name}', unlike the files before it; it has {', '.join(names)}")
 
 
-def _row_nbytes(schema: Any, columns: Sequence[str]) -> int:
-    return sum(_type_nbytes(schema.field(name).type) for name in columns)
-
-
-def _type_nbytes(kind: Any) -> int:
-    if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size) * _type_nbytes(kind.value_type)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return 4096  # unknown before reading; generous, for lists of features are long
-    return int(kind.byte_width) if pa.types.is_primitive(kind) and kind.bit_width >= 8 else 32
+def _row_nbytes(file: Any, columns: list[str]) -> int:
+    """Return about how many bytes a row of a Parquet file takes in memory; its first rows tell what its types do not."""
+    first = next(file.iter_batches(batch_size=_SAMPLE_ROWS, columns=columns), None)
+    return 0 if first is None else -(-first.nbytes // max(first.num_rows, 1))
 
 
 def _open_csv(path: Path, types: dict[str, Any], columns: list[str] | None) -> Any:
@@ -200,7 +195,7 @@ def _open_csv(path: Path, types: dict[str, Any], columns: list[str] | None) -> A
         return pa_csv.open_csv(
             path,
             read_options=pa_csv.ReadOptions(block_size=block),
-            parse_options=pa_csv.ParseOptions(delimiter="\t" if tab else ","),
+            parse_options=pa_csv.ParseOptions(delimiter="\t" if tab else ",", newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=columns),
         )
 

@@ -54,6 +54,7 @@ def evaluate(run: RunConfig, progress: Progress = SILENT, *, overwrite: bool = F
             scores = _score(trained.store, trained.node_type, name, inference.last, objective, run, count, progress)
             if scores:
                 metrics[name] = scores
+        report.skipped = inference.report.skipped
         report.useful_bytes = inference.report.useful_bytes + count.useful_bytes
         report.details = {"inference": inference.report.as_dict(), "row_bytes_read": count.read_bytes}
     return EvaluationResult(metrics=metrics, checkpoint=trained.checkpoint.fingerprint, report=report)

@@ -42,20 +42,21 @@ class RunLog:
         with disk_errors("write", self.path):
             self._file.write(_encode({"kind": kind, "step": step, **values}))
             self._file.flush()
+            for name, number in _numbers(values):
+                self._board.add_scalar(f"{kind}/{name}", number, step)
         self.num_lines += 1
-        for name, number in _numbers(values):
-            self._board.add_scalar(f"{kind}/{name}", number, step)
 
     def flush(self) -> None:
         """Return when every line is on the device; a checkpoint that counts them may be written then."""
         with disk_errors("write", self.path):
             os.fsync(self._file.fileno())
-        self._board.flush()
+            self._board.flush()
 
     def close(self) -> None:
         """Close both logs."""
-        self._file.close()
-        self._board.close()
+        with disk_errors("write", self.path):
+            self._file.close()
+            self._board.close()
 
     def __enter__(self) -> Self:
         return self

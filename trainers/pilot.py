@@ -1,6 +1,7 @@
 """A few batches sampled ahead of everything else: how large they are and how far they overlap."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,33 +24,32 @@ class Pilot:
     mean_edges: float  # sampled edges per batch
     max_nodes: int  # upper estimate over the whole schedule
     max_edges: int
-    trace: tuple[NodeIds, ...]  # node ids of each pilot batch
+    shared: tuple[tuple[int, ...], ...]  # [K][K] nodes of pilot batch i that j + 1 of the K batches hold
     seconds_per_batch: float  # on one thread; no decision depends on it
 
     def hit_share(self, num_slots: int) -> float:
         """Return the share of a batch's rows that a cache of ``num_slots`` rows serves, estimated from below.
 
-        Each pilot batch is looked up in the rows that the others want most often; slots that those leave free are taken
+        Each pilot batch is looked up in the rows that most of the others want; slots that those leave free are taken
         to hold any of the other nodes with equal chance. An optimal plan does better.
         """
         if num_slots >= self.num_graph_nodes:
             return 1.0
-        if num_slots <= 0:
-            return 0.0
-        hits = sum(self._hits(index, num_slots) for index in range(len(self.trace)))
-        return hits / max(sum(int(node.shape[0]) for node in self.trace), 1)
+        total = sum(sum(counts) for counts in self.shared)
+        return sum(self._hits(index, num_slots) for index in range(len(self.shared))) / max(total, 1)
 
     def _hits(self, index: int, num_slots: int) -> float:
-        batch = self.trace[index]
-        others = [node for place, node in enumerate(self.trace) if place != index]
-        if not others:
-            return int(batch.shape[0]) * num_slots / self.num_graph_nodes
-        node, count = np.unique(np.concatenate(others), return_counts=True)
-        kept = node if node.shape[0] <= num_slots else node[np.argsort(-count, kind="stable")[:num_slots]]
-        hits = int(np.isin(batch, kept).sum())
-        seen = int(node.shape[0])
-        free = max(num_slots - seen, 0) / max(self.num_graph_nodes - seen, 1)
-        return hits + (int(batch.shape[0]) - hits) * free
+        own, num_batches = self.shared[index], len(self.shared)
+        hits, free, left = 0.0, float(num_slots), float(self.num_graph_nodes)
+        for count in range(num_batches - 1, 0, -1):
+            wanted = own[count]  # rows of this batch that ``count`` others hold too
+            # Every node is counted once by each batch that holds it.
+            everywhere = sum(counts[count - 1] for counts in self.shared) / count
+            rows = everywhere - own[count - 1] + wanted  # rows that ``count`` of the others hold
+            kept = min(free, rows)
+            hits += wanted * kept / max(rows, 1)
+            free, left = free - kept, left - rows
+        return hits + (sum(own) - hits) * free / max(left, 1)
 
 
 def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
@@ -78,7 +78,14 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
         mean_edges=float(edges.mean()),
         max_nodes=min(int(nodes.max() * _MARGIN) + 1, topology.num_nodes),
         max_edges=min(int(edges.max() * _MARGIN) + 1, topology.num_edges),
-        trace=tuple(trace),
+        shared=count_shared(trace),
         # The first call compiles the kernel, so it says nothing about speed.
         seconds_per_batch=float(np.median(seconds[1:] or seconds)),
     )
+
+
+def count_shared(trace: Sequence[NodeIds]) -> tuple[tuple[int, ...], ...]:
+    """Return [K][K]: how many nodes of batch i are held by j + 1 of the K batches of ``trace``, itself included."""
+    node, count = np.unique(np.concatenate(trace), return_counts=True)
+    held = [count[np.searchsorted(node, batch)] for batch in trace]
+    return tuple(tuple(np.bincount(counts - 1, minlength=len(trace)).tolist()) for counts in held)

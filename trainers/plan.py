@@ -163,10 +163,12 @@ class _Scene:
         if isinstance(wanted, int):
             return min(wanted // self.row, info.num_nodes), ()
         slots = int(info.num_nodes * float(wanted[:-1]) / 100)
-        free = max(int(self.memory * (1 - PLANNING_SHARE)) - self.working_bytes("packed", MIN_READ_AHEAD), 0)
-        if slots * self.row <= free:
+        planning = max(int(self.memory * PLANNING_SHARE), self.window_memory("packed", 1, 0))
+        free = max(self.memory - planning - self.working_bytes("packed", MIN_READ_AHEAD), 0)
+        per_slot = self.row + pack_nbytes(0, 1) - pack_nbytes(0, 0)
+        if slots * per_slot <= free:
             return slots, ()
-        fitting = free // self.row
+        fitting = free // per_slot
         note = (
             f"host_cache {wanted} is {format_bytes(slots * self.row)}; the memory budget of "
             f"{format_bytes(self.memory)} leaves {format_bytes(fitting * self.row)} for it"

@@ -142,6 +142,7 @@ class ReadAhead:
         position = batch_id if schedule.samples == "frozen" else self._next
         window_index, index = divmod(position, self._windows.plan.window_batches)
         if self._window is None or self._window[0] != window_index:
+            # A window that could not be made is opened, and its error raised, when the reads before it are given out.
             if self._pending and not self._windows.ready(window_index):
                 return None
             started = time.perf_counter()

@@ -50,7 +50,7 @@ def open_reader(array: FlatArray, plan: PackPlan, *, memory: int, threads: int =
         array: [N, D] float32.
         plan: what mode the run trains in.
         memory: bytes that the rows may take in mode memory.
-        threads: reads in flight in the other modes.
+        threads: reads in flight, or threads that share a gather in mode memory.
 
     Raises:
         MemoryBudgetError: The features are larger than ``memory``.
@@ -68,7 +68,7 @@ def open_reader(array: FlatArray, plan: PackPlan, *, memory: int, threads: int =
         part = x[start : start + rows.shape[0]]
         part[:] = rows
         roundtrip(part, plan.codec, node=np.arange(start, start + rows.shape[0]))
-    return MemoryFeatures(x)
+    return MemoryFeatures(x, threads=threads)
 
 
 def open_rows(plan: PackPlan, array: FlatArray, reader: FeatureReader, *, threads: int) -> RowSource:

@@ -161,10 +161,10 @@ class WindowSet:
         self._request(first + 1)
 
     def ready(self, index: int) -> bool:
-        """Whether :meth:`open` would return or raise at once."""
+        """Whether :meth:`open` would return the window at once."""
         with self._lock:
             future = self._futures.get(index)
-        return future is not None and future.done()
+        return future is not None and future.done() and future.exception() is None
 
     def open(self, index: int, stop: threading.Event) -> Window | None:
         """Return a window, waiting until it is made; None when ``stop`` was set meanwhile.

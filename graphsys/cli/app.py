@@ -23,6 +23,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ),
     ("inspect", data.inspect, _DATA, "graphsys inspect cora.gs"),
     ("verify", data.verify, _DATA, "graphsys verify runs/cora"),
+    ("plan", runs.plan, _RUN, "graphsys plan run.yaml --set memory=2GiB"),
     ("sample", runs.sample, _RUN, "graphsys sample run.yaml"),
     ("pack", runs.pack, _RUN, "graphsys pack run.yaml --set sampler.samples=frozen"),
     ("train", runs.train, _RUN, "graphsys train run.yaml --set trainer.epochs=10 --set trainer.lr=0.003"),

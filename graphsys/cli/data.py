@@ -70,7 +70,7 @@ def import_graph(
     SOURCE may be an .npz file, a folder that graphsys generate wrote, a folder of .npy files, a raw OGB folder, a saved
     PyG (.pt) or DGL (.bin) graph, or an edge file (Parquet, CSV) whose columns the options below name.
     """
-    from graphsys.cli.tables import import_tables
+    from graphsys.cli.data_tables import import_tables
     from graphsys.storage.importer import ImportOptions
     from graphsys.storage.importer import import_graph as run_import
     from graphsys.storage.sources import SourceSpec
@@ -150,7 +150,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Say what a store, window, checkpoint, embedding table or run folder holds."""
-    from graphsys.cli.tables import artefact_list, artefact_tables
+    from graphsys.cli.data_tables import artefact_list, artefact_tables
     from graphsys.storage.inspect import inspect as run_inspect
 
     with reporting(as_json=as_json, quiet=True) as output:

@@ -28,7 +28,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Go the whole way on a real graph that comes along: handwritten digits and those that look most like them."""
-    from graphsys.cli.tables import demo_tables
+    from graphsys.cli.run_tables import demo_tables
 
     with reporting(as_json=as_json, quiet=quiet) as output:
         result = run_demo(out.resolve(), output.progress, overwrite=overwrite)

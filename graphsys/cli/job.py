@@ -7,8 +7,12 @@ from graphsys.core.errors import ArtefactError
 from graphsys.core.progress import Progress
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
+from graphsys.storage.run_file import PLAN_NAME
+from graphsys.storage.store import Store
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
+from graphsys.trainers.predict import Prediction, compare, predict, save_prediction
+from graphsys.trainers.resume import find_earlier, is_finished
 from graphsys.trainers.run_folder import RunFolder
 
 
@@ -20,9 +24,14 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     Returns:
         Plain JSON values: ``test``, ``val`` and ``train`` metrics, ``epoch_s``, ``stages``, ``plan``, ...
     """
+    prediction = _predict(run, progress, overwrite=overwrite)
     trained = fit(run, progress=progress, overwrite=overwrite)
+    if prediction is not None:
+        save_prediction(prediction, run.out)
     evaluated = evaluate(run, progress, overwrite=overwrite)
-    stages = {name: report.as_dict() for name, report in (*trained.stages.items(), ("evaluate", evaluated.report))}
+    reports = (*trained.stages.items(), ("evaluate", evaluated.report))
+    stages = _with_earlier(run, {name: report.as_dict() for name, report in reports}, evaluated.checkpoint)
+    plan = open_sealed_json(run.out / PLAN_NAME)
     result = {
         "out": str(run.out),
         "store": str(run.store),
@@ -32,11 +41,22 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "epoch_s": list(trained.epoch_s),
-        "stages": _with_earlier(run, stages, evaluated.checkpoint),
+        "stages": stages,
+        "mode": plan["mode"],
+        "predicted": compare(plan["stages"], stages),
         "skipped": trained.skipped,
     }
     write_bytes(RunFolder(run.out).result, sealed_json(result))
     return result
+
+
+def _predict(run: RunConfig, progress: Progress, *, overwrite: bool) -> Prediction | None:
+    """Return what the training should cost; None when it is finished and its prediction is kept."""
+    # First of all, so that a run that is refused for what its folder holds leaves the folder as it was.
+    earlier = None if overwrite else find_earlier(run, Store.open(run.store))
+    if earlier is not None and is_finished(run, earlier) and (run.out / PLAN_NAME).is_file():
+        return None
+    return predict(run, progress)
 
 
 def _with_earlier(run: RunConfig, stages: dict[str, Any], checkpoint: str) -> dict[str, Any]:

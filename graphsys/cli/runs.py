@@ -9,6 +9,17 @@ from graphsys.cli.options import Json, Overrides, Overwrite, Quiet, RunFile
 from graphsys.cli.output import reporting
 
 
+def plan(run_file: RunFile, overrides: Overrides = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Predict bytes, seconds, disk and memory of every mode, and say which one the run takes and why."""
+    from graphsys.cli.run_tables import plan_tables
+    from graphsys.core.config import load_run
+    from graphsys.trainers.predict import predict
+
+    with reporting(as_json=as_json, quiet=quiet) as output:
+        values = predict(load_run(run_file, overrides), output.progress).as_dict()
+        output.result(values, *plan_tables(values))
+
+
 def sample(
     run_file: RunFile,
     overrides: Overrides = None,
@@ -54,7 +65,7 @@ def train(
 ) -> None:
     """Run every missing stage, train, and evaluate exactly; a run that was interrupted goes on where it stood."""
     from graphsys.cli.job import train_and_evaluate
-    from graphsys.cli.tables import result_tables
+    from graphsys.cli.run_tables import result_tables
     from graphsys.core.config import load_run
 
     with reporting(as_json=as_json, quiet=quiet) as output:
@@ -71,7 +82,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a trained run exactly, over all neighbours of every node."""
-    from graphsys.cli.tables import metric_table, stage_table
+    from graphsys.cli.run_tables import metric_table
+    from graphsys.cli.tables import stage_table
     from graphsys.core.config import load_run
     from graphsys.trainers.evaluate import evaluate as run_evaluate
 

@@ -21,7 +21,7 @@ def lookup(
     as_json: Json = False,
 ) -> None:
     """Answer vectors and exact nearest neighbours by external id."""
-    from graphsys.cli.tables import lookup_table
+    from graphsys.cli.data_tables import lookup_table
     from graphsys.deploy.lookup import neighbours
     from graphsys.storage.embeddings import EmbeddingTable
 
@@ -30,9 +30,10 @@ def lookup(
         vectors, found = opened.lookup(ids)
         unknown = [value for value, hit in zip(ids, found, strict=True) if not hit]
         if unknown:
+            kind = "string" if opened.id_kind == "string" else "integer"
             raise NodeIdError(
                 f"{table} has no node '{unknown[0]}'; it holds {opened.num_rows:,} nodes of type "
-                f"'{opened.node_type}' with {opened.id_kind} ids"
+                f"'{opened.node_type}', with {kind} ids"
             )
         near = neighbours(opened, ids, k, metric=metric) if k else []
         answers = [

@@ -40,7 +40,7 @@ def format_bytes(nbytes: float) -> str:
     value = float(nbytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(value) < 1024:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.3g} {unit}" if value >= 100 else f"{value:.2f} {unit}"
+            return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.2f} {unit}"
         value /= 1024
     return f"{value:.2f} TiB"
 

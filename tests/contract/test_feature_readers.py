@@ -63,9 +63,11 @@ class FeatureReaderContract:
 
 
 class TestMemoryFeatures(FeatureReaderContract):
-    @pytest.fixture
-    def reader(self, x: Features) -> FeatureReader:
-        return MemoryFeatures(x)
+    @pytest.fixture(params=[1, 2])
+    def reader(self, x: Features, request: pytest.FixtureRequest) -> Iterator[FeatureReader]:
+        reader = MemoryFeatures(x, threads=request.param)
+        yield reader
+        reader.close()
 
 
 class TestDirectFeatures(FeatureReaderContract):

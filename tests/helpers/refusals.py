@@ -26,7 +26,7 @@ def assert_refused(argv: list[str], *, names: tuple[str, ...], work: Path, capsy
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert len(lines) == 1, captured.err
-    assert lines[0].startswith("error: ")
+    assert lines[0].startswith("error: "), captured.err
     assert "Traceback" not in lines[0]
     said = lines[0].replace(str(work), "")  # the test's own folder may spell a name by chance
     for name in names:

@@ -50,6 +50,15 @@ def replaced(**changes: np.ndarray) -> Build:
     return lambda folder: import_argv(npz(folder, **changes))
 
 
+def without(name: str) -> Build:
+    def build(folder: Path) -> list[str]:
+        graph = {key: value for key, value in arrays().items() if key != name}
+        np.savez(folder / "graph.npz", allow_pickle=False, **graph)
+        return import_argv(folder / "graph.npz")
+
+    return build
+
+
 def tables(folder: Path, *, src: str = "src", ids: list[int] | None = None, weight: str = "1.5") -> list[str]:
     edges = folder / "edges.csv"
     edges.write_text(f"{src},dst,weight\n" + "".join(f"{i},{i + 1},{weight}\n" for i in range(5)))
@@ -108,6 +117,7 @@ IMPORTS: dict[str, tuple[Build, tuple[str, ...]]] = {
     "label far out of range": (bad_array("y", 3, 10**9), (str(10**9), "label")),
     "split of an unknown node": (bad_array("train", 3, NUM_NODES), ("train", str(NUM_NODES))),
     "node in two splits": (bad_array("train", 3, 31), ("31", "train", "val")),
+    "split without labels": (without("y"), ("splits", "labels")),
     "empty npz": (empty("graph.npz"), ("graph.npz",)),
     "empty csv": (empty("edges.csv"), ("edges.csv",)),
     "empty parquet": (empty("edges.parquet"), ("edges.parquet",)),

@@ -23,7 +23,7 @@ from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
 
 SEEDS = range(10)
-HIDDEN, DROPOUT, LR, WEIGHT_DECAY, EPOCHS, EVAL_EVERY = 64, 0.8, 0.02, 5e-4, 60, 2
+HIDDEN, DROPOUT, LR, WEIGHT_DECAY, EPOCHS, EVAL_EVERY = 64, 0.8, 0.02, 5e-4, 60, 4
 
 pytestmark = pytest.mark.data
 

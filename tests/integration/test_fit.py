@@ -240,3 +240,29 @@ def test_a_user_class_that_changed_since_its_checkpoint_is_refused(
     monkeypatch.setattr(library, "GraphSAGE", library.GCN)
     with pytest.raises(StaleArtefactError, match=r"does not fit the model.*its code has changed"):
         fit(run_config(store, tmp_path / "out", model=model, trainer={"epochs": 4}))
+
+
+DGL_MODULE = """
+from dgl.nn import SAGEConv
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, in_channels, hidden_channels, out_channels, num_layers):
+        super().__init__()
+        widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [out_channels]
+        self.convs = nn.ModuleList(SAGEConv(*pair, "mean") for pair in zip(widths, widths[1:]))
+
+    def forward(self, blocks, x):
+        for conv, block in zip(self.convs, blocks):
+            x = conv(block, x)
+        return x
+"""
+
+
+def test_a_user_module_in_dgl_style_trains(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dgl")
+    (tmp_path / "their_dgl_net.py").write_text(DGL_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = {"class": "their_dgl_net:Net", "style": "dgl", "hidden": 8}
+    result = fit(run_config(store, tmp_path / "out", model=model, trainer={"epochs": 2, "threads": 1}))
+    assert result.epochs == 2

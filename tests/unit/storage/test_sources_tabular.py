@@ -152,6 +152,22 @@ def test_tables_can_be_read_again_and_come_in_small_chunks(tmp_path: Path) -> No
     np.testing.assert_array_equal(np.concatenate([chunk.src for chunk in source.edges[0].chunks()]), many)
 
 
+def test_long_lists_come_few_at_a_time(tmp_path: Path) -> None:
+    wide = pa.array([np.full(20_000, row, np.float32) for row in range(300)])
+    path = write(tmp_path / "nodes.parquet", {"id": np.arange(300), "h": wide})
+    source = open_tables(write(tmp_path / "edges.parquet", EDGES), path, SourceSpec(features=("h",)))
+    chunks = list(source.nodes[0].chunks())
+    assert max(chunk.num_rows for chunk in chunks) <= 4 * (1 << 20) // 80_000
+    assert sum(chunk.num_rows for chunk in chunks) == 300
+
+
+def test_quoted_values_may_hold_line_breaks(tmp_path: Path) -> None:
+    text = "src,note,dst\n" + '1,"two\nlines, and a comma",2\n' * 100_000
+    (tmp_path / "edges.csv").write_text(text)
+    found = whole_edges(open_source(tmp_path / "edges.csv", SourceSpec()).edges[0])
+    assert found.dst.tolist() == [2] * 100_000
+
+
 @pytest.mark.parametrize(
     ("columns", "names", "message"),
     [

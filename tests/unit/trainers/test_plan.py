@@ -11,7 +11,7 @@ from graphsys.core.types import NodeIds
 from graphsys.core.units import GIB, KIB, MIB
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.store import Store
-from graphsys.trainers.pilot import Pilot, run_pilot
+from graphsys.trainers.pilot import Pilot, count_shared, run_pilot
 from graphsys.trainers.plan import PackPlan, resolve_pack
 
 NODES, EDGES, DIM = 6000, 48_000, 256
@@ -53,13 +53,13 @@ def test_a_graph_that_fits_is_held_in_memory(store: Store) -> None:
 
 
 def test_a_graph_that_does_not_fit_is_packed_and_says_why(store: Store) -> None:
-    found = plan(store, memory=6 * MIB)
+    found = plan(store, memory=8 * MIB)
     assert found.mode == "packed"
     assert "more than the memory budget holds" in found.reason
 
 
 def test_small_runs_get_one_window_over_all_epochs(store: Store) -> None:
-    found = plan(store, batch_size=4000, epochs=200)
+    found = plan(store, memory="256MiB", batch_size=4000, epochs=200)
     assert (found.window_batches, found.num_windows) == (200, 1)
 
 
@@ -74,9 +74,9 @@ def test_a_window_never_holds_more_than_a_thousand_batches(store: Store, epochs:
 
 
 def test_planning_a_window_keeps_to_about_a_third_of_the_memory(store: Store) -> None:
-    small, large = (plan(store, memory=size, mode="packed", epochs=50) for size in (6 * MIB, 9 * MIB))
+    small, large = (plan(store, memory=size, mode="packed", epochs=50) for size in (8 * MIB, 12 * MIB))
     assert small.window_batches < large.window_batches
-    assert small.cache_bytes + small.working_bytes + small.producer_bytes == 6 * MIB
+    assert small.cache_bytes + small.working_bytes + small.producer_bytes == 8 * MIB
 
 
 def test_the_cache_is_a_share_of_the_features_or_a_size(store: Store) -> None:
@@ -93,15 +93,15 @@ def test_rows_of_a_slot_are_padded_to_128_bytes(tmp_path: Path) -> None:
 
 
 def test_a_share_gives_way_to_the_memory_budget_and_says_so(store: Store) -> None:
-    found = plan(store, memory=6 * MIB, mode="packed", host_cache="80%")
+    found = plan(store, memory=8 * MIB, mode="packed", host_cache="80%")
     assert found.num_slots < NODES * 0.8
     assert found.notes
-    assert "host_cache 80% is 4.69 MiB; the memory budget of 6.00 MiB leaves" in found.notes[0]
+    assert "host_cache 80% is 4.69 MiB; the memory budget of 8.00 MiB leaves" in found.notes[0]
 
 
 def test_a_size_of_the_cache_does_not_give_way(store: Store) -> None:
     with pytest.raises(MemoryBudgetError, match=r"set memory to at least \d+MiB, or lower pack.host_cache"):
-        plan(store, memory=6 * MIB, mode="packed", host_cache="5MiB")
+        plan(store, memory=8 * MIB, mode="packed", host_cache="6MiB")
 
 
 def test_memory_mode_that_does_not_fit_is_refused(store: Store) -> None:
@@ -134,18 +134,18 @@ def test_fresh_windows_shrink_to_the_disk_budget(store: Store) -> None:
 
 
 def test_auto_falls_back_to_reading_rows_when_the_disk_is_too_small_to_pack(store: Store) -> None:
-    packed = plan(store, memory=6 * MIB, samples="frozen")
-    cached = plan(store, memory=6 * MIB, samples="frozen", disk=packed.disk_bytes - 1)
+    packed = plan(store, memory=8 * MIB, samples="frozen")
+    cached = plan(store, memory=8 * MIB, samples="frozen", disk=packed.disk_bytes // 2)
     assert (packed.mode, cached.mode) == ("packed", "cached")
     assert "pack.disk is" in cached.reason
-    direct = plan(store, memory=6 * MIB, samples="frozen", disk=packed.disk_bytes // 2, host_cache="0%")
+    direct = plan(store, memory=8 * MIB, samples="frozen", disk=packed.disk_bytes // 4, host_cache="0%")
     assert direct.mode == "direct"
 
 
 def test_a_window_of_chosen_size_is_kept_or_refused(store: Store) -> None:
     assert plan(store, mode="packed", window=7).window_batches == 7
     with pytest.raises(MemoryBudgetError, match=r"window of 376 batches .* lower pack.window to \d+, set it to auto"):
-        plan(store, mode="packed", window=376, memory=5 * MIB)
+        plan(store, mode="packed", window=376, memory=6 * MIB)
 
 
 def test_the_plan_is_plain_json(store: Store) -> None:
@@ -161,7 +161,7 @@ def pilot_of(trace: list[NodeIds], num_nodes: int) -> Pilot:
         mean_edges=1.0,
         max_nodes=1,
         max_edges=1,
-        trace=tuple(trace),
+        shared=count_shared(trace),
         seconds_per_batch=0.0,
     )
 
@@ -184,6 +184,6 @@ def test_a_pilot_measures_batches_of_the_schedule(store: Store) -> None:
     run = make_run(store.path, Path("out"), sampler={"fanouts": [4, 4], "batch_size": 32})
     schedule = Schedule(nodes=store.split("node", "train"), batch_size=32, seed=0, epochs=2, samples="fresh")
     pilot = run_pilot(run, schedule, store.topology(store.edge_type_within("node")))
-    assert len(pilot.trace) == 8
+    assert len(pilot.shared) == 8
     assert 32 < pilot.mean_nodes <= pilot.max_nodes <= NODES
     assert pilot.mean_edges <= 32 * 4 * 5 < GIB

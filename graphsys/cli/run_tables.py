@@ -1,0 +1,116 @@
+"""Tables about runs: what was predicted, what was measured, what came out."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from graphsys.cli.tables import grid, key_values, stage_table
+from graphsys.core.units import format_bytes, format_seconds
+
+
+def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
+    """Return what every mode would cost, the chosen one's stages, and why it is chosen."""
+    modes = grid("Modes", ("mode", "seconds", "disk", "memory", "read", "written", ""), map(_mode_row, values["modes"]))
+    modes.columns[-1].justify = "left"
+    stages = grid(
+        f"Stages in mode {values['mode']}",
+        ("stage", "seconds", "disk read", "disk written", "useful bytes", "memory"),
+        [_cost_row(name, cost) for name, cost in values["stages"].items()],
+    )
+    sentences = [f"Mode {values['mode']}: {values['reason']}.", *values["notes"]]
+    disk = f"The run takes at most {format_bytes(values['disk_bytes'])} of disk space."
+    return [modes, stages, "\n".join([*sentences, disk])]
+
+
+def _mode_row(mode: Mapping[str, Any]) -> tuple[str, ...]:
+    name = f"{mode['mode']} (chosen)" if mode["chosen"] else mode["mode"]
+    if not mode["possible"]:
+        return (name, "-", "-", "-", "-", "-", mode["why"])
+    read, written = (
+        sum(cost[key] for cost in mode["stages"].values()) for key in ("device_bytes_read", "device_bytes_written")
+    )
+    figures = (mode["disk_bytes"], mode["memory_bytes"], read, written)
+    return (name, format_seconds(mode["seconds"]), *map(format_bytes, figures), "")
+
+
+def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:
+    figures = ("device_bytes_read", "device_bytes_written", "useful_bytes", "memory_bytes")
+    return (name, format_seconds(cost["seconds"]), *(format_bytes(cost[key]) for key in figures))
+
+
+def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return predicted beside measured, one row per stage."""
+    head = ("stage", "seconds", "measured", "disk read", "measured", "disk written", "measured")
+    names = ("device_bytes_read", "device_bytes_written")
+    cells = [
+        (
+            row["stage"],
+            *map(format_seconds, row["seconds"]),
+            *(format_bytes(value) for name in names for value in row[name]),
+        )
+        for row in rows
+    ]
+    return grid("Predicted beside measured", head, cells)
+
+
+def result_tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return what a training came to: metrics, epochs, cost of every stage."""
+    splits = {split: result[split] for split in ("train", "val", "test") if result[split]}
+    epochs = result["epoch_s"]
+    head = {
+        "out": result["out"],
+        "checkpoint": result["checkpoint"],
+        "mode": result["mode"],
+        "epochs": result["epochs"],
+        "best_epoch": result["best_epoch"],
+        "mean epoch_s": sum(epochs) / len(epochs) if epochs else None,
+    }
+    return [
+        key_values("Training", head),
+        stage_table(result["stages"]),
+        comparison_table(result["predicted"]),
+        metric_table(splits),
+    ]
+
+
+def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return one row per split, one column per metric."""
+    names = list(dict.fromkeys(name for split in metrics.values() for name in split))
+    rows = [(split, *(_metric(values.get(name)) for name in names)) for split, values in metrics.items()]
+    return grid("Exact evaluation", ("split", *names), rows)
+
+
+def _metric(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def demo_tables(result: Mapping[str, Any]) -> list[RenderableType]:
+    """Return what the demo shows at its end: accuracy, costs, look-ups, places, what to try next."""
+    accuracy = result["test"]["accuracy"]
+    head = {"test accuracy": f"{accuracy:.4f}", "peak memory": format_bytes(result["peak_rss_bytes"])}
+    paths = result["paths"]
+    run_file, table = paths["run file"], paths["embedding table"]
+    first = result["lookups"][0]["id"]
+    commands = (
+        f"graphsys inspect {paths['store']}",
+        f"graphsys lookup {table} --id {first} --k 3",
+        f"graphsys train {run_file} --set out={paths['run folder']}-gcn --set model.name=gcn",
+        f"graphsys export {table} --to parquet --out digits.parquet",
+        f"graphsys verify {Path(run_file).parent}",
+    )
+    return [
+        key_values("Digits", head),
+        stage_table(result["stages"]),
+        grid("Nearest neighbours: id (digit) score", ("image", "nearest by cosine"), _demo_lookups(result), left=2),
+        key_values("Written to", paths),
+        "Try next:\n" + "\n".join(f"  {command}" for command in commands),
+    ]
+
+
+def _demo_lookups(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for answer in result["lookups"]:
+        near = (f"{item['id']} ({item['label']}) {item['score']:.3f}" for item in answer["neighbours"])
+        yield f"{answer['id']} ({answer['label']})", ", ".join(near)

@@ -1,0 +1,133 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.graphs import tiny_store
+from helpers.trained import make_run
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ArtefactError, MemoryBudgetError
+from graphsys.core.units import MIB
+from graphsys.storage import disk_speed
+from graphsys.storage.manifest import open_sealed_json
+from graphsys.storage.verify import verify
+from graphsys.trainers.cost_model import Work, infer_cost, pack_cost, sample_cost, train_cost
+from graphsys.trainers.fit import fit
+from graphsys.trainers.predict import MODES, STAGES, Prediction, compare, predict, save_prediction
+
+MEMORY = "5632KiB"  # less than the features and a batch, more than two batches and the plan of a window
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("predict")
+    store = tiny_store(folder, num_nodes=4000, num_edges=32_000, num_features=256)
+    return make_run(store, folder / "run", memory=MEMORY, sampler={"fanouts": [4, 4], "batch_size": 16})
+
+
+@pytest.fixture(scope="module")
+def prediction(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Prediction:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk_speed, "FILE_BYTES", 8 << 20)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return predict(run)
+
+
+@pytest.fixture
+def work(prediction: Prediction) -> Work:
+    """A disk of 1 GB/s and steps of 1 ms."""
+    disk = disk_speed.DiskSpeed(read_bytes_s=1e9, write_bytes_s=1e9, random_reads_s=1e4, measured="2026-01-31")
+    return replace(prediction.work, disk=disk, step_s=1e-3, forward_s=1e-3)
+
+
+def test_every_mode_has_a_row_and_the_chosen_one_says_why(prediction: Prediction) -> None:
+    assert tuple(row.mode for row in prediction.modes) == MODES
+    chosen = [row for row in prediction.modes if row.chosen]
+    assert [row.mode for row in chosen] == [prediction.plan.mode]
+    assert chosen[0].why == prediction.plan.reason
+
+
+def test_every_stage_is_predicted(prediction: Prediction) -> None:
+    assert set(prediction.stages) == set(STAGES)
+    assert all(cost.seconds >= 0 and cost.device_bytes_read >= 0 for cost in prediction.stages.values())
+
+
+def test_a_mode_that_cannot_be_says_why(prediction: Prediction) -> None:
+    (row,) = [row for row in prediction.modes if row.mode == "memory"]
+    assert row.plan is None
+    assert "set memory to at least" in row.why
+    assert row.as_dict()["possible"] is False
+
+
+def test_a_prediction_is_kept_as_sealed_json(prediction: Prediction, tmp_path: Path) -> None:
+    path = save_prediction(prediction, tmp_path / "run")
+    assert path == tmp_path / "run" / "plan.json"
+    held = open_sealed_json(path)
+    assert held == json.loads(json.dumps(prediction.as_dict()))
+    verify(tmp_path / "run")
+
+
+def test_a_budget_too_small_for_any_mode_is_refused(run: RunConfig) -> None:
+    with pytest.raises(MemoryBudgetError, match="set memory to at least"):
+        predict(make_run(run.store, run.out, memory="64KiB"))
+
+
+def test_a_missing_store_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"gone\.gs does not exist"):
+        predict(make_run(tmp_path / "gone.gs", tmp_path / "run"))
+
+
+def test_predicting_leaves_nothing_in_the_run_folder(run: RunConfig, prediction: Prediction) -> None:
+    assert prediction.run is run
+    assert not run.out.exists()
+
+
+def test_packed_training_reads_less_than_direct_training(work: Work, prediction: Prediction) -> None:
+    plans = {row.mode: row.plan for row in prediction.modes}
+    packed, direct = plans["packed"], plans["direct"]
+    assert packed is not None
+    assert direct is not None
+    assert train_cost(work, packed).device_bytes_read < train_cost(work, direct).device_bytes_read
+    assert pack_cost(work, packed).device_bytes_written > 0
+    assert pack_cost(work, direct).seconds == 0
+
+
+def test_computing_hides_reading_and_reading_hides_computing(work: Work, prediction: Prediction) -> None:
+    fast, slow = (train_cost(replace(work, step_s=seconds), prediction.plan).seconds for seconds in (0.0, 1.0))
+    steps = work.schedule.batches_per_epoch * work.schedule.epochs
+    assert 0 < fast < slow
+    assert slow >= steps
+
+
+def test_more_threads_sample_faster(work: Work, prediction: Prediction) -> None:
+    one, two = (sample_cost(replace(work, sample_threads=threads), prediction.plan).seconds for threads in (1, 2))
+    assert two < one
+
+
+def test_inference_reads_the_rows_once_when_they_fit_and_once_per_chunk_when_not(work: Work) -> None:
+    wide, narrow = (infer_cost(replace(work, memory=memory)) for memory in (256 * MIB, 2 * MIB))
+    layers = work.num_nodes * 4 * (work.dim + work.layer_dims[0])
+    assert wide.device_bytes_read == layers + 2 * work.topology_bytes
+    assert narrow.device_bytes_read > wide.device_bytes_read
+    assert narrow.useful_bytes == wide.useful_bytes
+
+
+def test_predicted_and_measured_stand_side_by_side(run: RunConfig, prediction: Prediction, tmp_path: Path) -> None:
+    done = fit(make_run(run.store, tmp_path / "run", memory=MEMORY, sampler={"fanouts": [4, 4], "batch_size": 16}))
+    measured = {name: report.as_dict() for name, report in done.stages.items()}
+    predicted: dict[str, Any] = prediction.as_dict()["stages"]
+    rows = compare(predicted, measured)
+    assert [row["stage"] for row in rows] == ["sample", "pack", "train"]
+    for row in rows:
+        assert row["seconds"] == (predicted[row["stage"]]["seconds"], measured[row["stage"]]["seconds"])
+
+
+def test_predicted_bytes_are_near_the_measured_ones(run: RunConfig, prediction: Prediction, tmp_path: Path) -> None:
+    sampler = {"fanouts": [4, 4], "batch_size": 16}
+    packed = make_run(run.store, tmp_path / "run", memory=MEMORY, sampler=sampler, pack={"mode": "packed"})
+    done = fit(packed)
+    (row,) = [row for row in prediction.modes if row.mode == "packed"]
+    useful = done.stages["train"].useful_bytes
+    assert useful / 2 < row.stages["train"].useful_bytes < useful * 2
