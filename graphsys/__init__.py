@@ -8,15 +8,31 @@ from typing import Any
 
 _EXPORTS = {
     "BatchKey": "graphsys.core.types",
+    "EmbeddingTable": "graphsys.storage.embeddings",
     "GraphsysError": "graphsys.core.errors",
+    "ImportOptions": "graphsys.storage.importer",
+    "LayerwiseModel": "graphsys.models.base",
+    "MiniBatch": "graphsys.trainers.batch",
     "RunConfig": "graphsys.core.config",
     "SampledBatch": "graphsys.core.types",
+    "SourceSpec": "graphsys.storage.sources",
+    "Store": "graphsys.storage.store",
     "Topology": "graphsys.core.types",
     "TrainResult": "graphsys.trainers.fit",
+    "embed": "graphsys.trainers.embed",
+    "evaluate": "graphsys.trainers.evaluate",
     "fit": "graphsys.trainers.fit",
     "from_dgl": "graphsys.trainers.interop",
     "from_pyg": "graphsys.trainers.interop",
+    "import_graph": "graphsys.storage.importer",
+    "inspect": "graphsys.storage.inspect",
     "load_run": "graphsys.core.config",
+    "neighbours": "graphsys.deploy.lookup",
+    "open_source": "graphsys.storage.open_source",
+    "predict": "graphsys.trainers.predict",
+    "prepare": "graphsys.trainers.prepare",
+    "search": "graphsys.deploy.lookup",
+    "verify": "graphsys.storage.verify",
 }
 
 __version__ = "0.1.0"

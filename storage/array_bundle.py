@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from graphsys.core.errors import InputError
 from graphsys.storage.array_files import ArrayFile
+from graphsys.storage.checks import printable
 
 
 class ArrayBundle:
@@ -41,7 +42,8 @@ class ArrayBundle:
 
     def listing(self) -> str:
         """Return the arrays with their shapes, for messages."""
-        return ", ".join(f"{name} {list(array.shape)}" for name, array in self._arrays.items()) or "no arrays"
+        listed = ", ".join(f"{name} {list(array.shape)}" for name, array in self._arrays.items())
+        return printable(listed) or "no arrays"
 
     def note(self, text: str) -> None:
         """Remember a part of an array that is not used."""

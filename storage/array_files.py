@@ -3,6 +3,9 @@
 Pickles are never loaded: an array of Python objects is refused by its header.
 """
 
+import errno
+import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,9 +20,14 @@ import numpy as np
 from graphsys.core.errors import InputError
 from graphsys.core.types import Array
 from graphsys.core.units import format_bytes
+from graphsys.storage.checks import short_reason
 from graphsys.storage.files import disk_errors
 
 _STEP = 1 << 20
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError,
+    SyntaxError, tokenize.TokenError, KeyError, TypeError, OverflowError,
+)  # fmt: skip
 # A compressed array in Fortran order cannot be streamed by rows; a small one is simply read whole.
 _WHOLE_BYTES = 16 << 20
 
@@ -33,12 +41,15 @@ def array_errors(path: Path) -> Iterator[None]:
         DiskError: The system refused.
     """
     try:
-        with disk_errors("read", path):
-            yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+        yield
+    except (*_DAMAGE, OSError) as error:
+        # A damaged archive sends the reader to impossible places, which the system calls an invalid argument.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            with disk_errors("read", path):
+                raise
         raise InputError(
-            f"{path} cannot be read as {path.suffix or 'an array file'}: {error}; it is damaged, truncated or of "
-            f"another kind, so make it again"
+            f"{path} cannot be read as {path.suffix or 'an array file'}: {short_reason(error)}; it is damaged, "
+            f"truncated or of another kind, so make it again"
         ) from error
 
 
@@ -62,7 +73,12 @@ class ArrayFile:
     @property
     def row_nbytes(self) -> int:
         """Bytes of one row."""
-        return int(self.dtype.itemsize * np.prod(self.shape[1:], dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
+    @property
+    def end(self) -> int:
+        """Byte behind the last element."""
+        return self.start + self.num_rows * self.row_nbytes
 
     @property
     def shown(self) -> str:
@@ -177,10 +193,9 @@ def open_npy(path: Path) -> ArrayFile:
     """
     with array_errors(path), path.open("rb") as file:
         array = _header(file, path, path.stem, None)
-        expected = array.start + array.num_rows * array.row_nbytes
         found = path.stat().st_size
-    if found < expected:
-        raise InputError(f"{path} is truncated: {found} bytes found, {expected} expected; make it again")
+    if found < array.end:
+        raise InputError(f"{path} is truncated: {found} bytes found, {array.end} expected; make it again")
     return array
 
 
@@ -192,10 +207,12 @@ def open_npz(path: Path) -> dict[str, ArrayFile]:
     """
     with array_errors(path), zipfile.ZipFile(path) as archive:
         arrays = {}
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                name = member.removesuffix(".npy")
-                arrays[name] = _header(file, path, name, member)
+        for info in archive.infolist():
+            with archive.open(info) as file:
+                name = info.filename.removesuffix(".npy")
+                arrays[name] = _header(file, path, name, info.filename)
+            if info.file_size < arrays[name].end:
+                raise EOFError(f"array '{name}' has {info.file_size} bytes, its header says {arrays[name].end}")
         return arrays
 
 

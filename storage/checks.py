@@ -8,7 +8,20 @@ import numpy.typing as npt
 from graphsys.core.errors import InputError
 from graphsys.core.types import Array, NodeIds
 
+_REASON_LENGTH = 200
+
 Place = Callable[[int, int], str]  # (row, column) within the values -> how a message names it
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with line breaks and control characters replaced, for messages that quote raw input."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def short_reason(error: BaseException) -> str:
+    """Return what another program's error says, as one short line; damaged files may be quoted in it."""
+    plain = printable(" ".join(str(error).split()).rstrip("."))
+    return plain if len(plain) <= _REASON_LENGTH else f"{plain[:_REASON_LENGTH]}..."
 
 
 def as_float32(values: Array, place: Place) -> npt.NDArray[np.float32]:

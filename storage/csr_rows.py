@@ -11,6 +11,7 @@ from graphsys.storage.array_bundle import ArrayBundle
 from graphsys.storage.array_files import ArrayFile, numeric
 from graphsys.storage.jit import njit
 
+_MAX_COLUMNS = 1 << 24  # rows are made dense: one of this width takes 64 MiB
 _PARTS = ("x_indptr", "x_indices", "x_data", "x_shape")
 
 
@@ -85,6 +86,8 @@ def find_csr(bundle: ArrayBundle) -> CsrRows | None:
     data, shape = numeric(parts[2], "fiub", "numbers"), numeric(parts[3], "iu", "two whole numbers").read().reshape(-1)
     if shape.shape[0] != 2:
         raise InputError(f"{parts[3].shown} holds {shape.shape[0]} numbers; expected rows and columns")
+    if not 0 < shape[1] <= _MAX_COLUMNS:
+        raise InputError(f"{parts[3].shown} says {shape[1]} columns; expected 1 to {_MAX_COLUMNS}")
     if indptr.num_rows != shape[0] + 1:
         raise InputError(f"{indptr.shown} has {indptr.num_rows} entries; expected {shape[0] + 1}, one more than rows")
     if indices.num_rows != data.num_rows:

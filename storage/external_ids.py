@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from graphsys.core.errors import InputError
 from graphsys.core.types import NodeIds
-from graphsys.storage.checks import as_int64
+from graphsys.storage.checks import as_int64, printable
 from graphsys.storage.jit import njit
 
 Hashes = npt.NDArray[np.uint64]
@@ -50,7 +50,7 @@ def is_text(ids: Any) -> bool:
 def show_id(value: Any) -> str:
     """Return how messages show an external id."""
     plain = value.as_py() if isinstance(value, pa.Scalar) else value
-    return f"'{plain}'" if isinstance(plain, str) else str(plain)
+    return f"'{printable(plain)}'" if isinstance(plain, str) else str(plain)
 
 
 def text_buffers(texts: Any) -> tuple[NodeIds, Text]:

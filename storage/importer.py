@@ -96,20 +96,20 @@ def import_graph(
             f"import cannot work within {format_bytes(options.memory)}; give at least memory: {MIN_MEMORY // MIB}MiB"
         )
     with measure("import") as report:
-        manifest = Manifest(
-            kind="store",
-            config={"options": options.config(), "source": source.config},
-            parents=source_parents(source, progress),
-            content={},
-        )
-        found = _found_store(out, manifest, overwrite=overwrite)
+        config = {"options": options.config(), "source": source.config}
+        # Asked first, for the checksums of the raw files take a while.
+        there = _store_at(out, config, overwrite=overwrite)
+        parents = source_parents(source, progress)
+        if there is not None and there.parents != parents:
+            raise _made_from_other("files", out)
+        report.skipped = there is not None
+        found = there
         if found is None:
+            draft = Manifest(kind="store", config=config, parents=parents, content={})
             with atomic_folder(out, overwrite=overwrite) as folder:
-                found = _Build(source, folder, options, progress).run(manifest)
+                found = _Build(source, folder, options, progress).run(draft)
                 write_manifest(folder, found)
             report.useful_bytes = sum(spec.nbytes for spec in found.arrays.values())
-        else:
-            report.skipped = True
     counts = found.content["import"]
     return ImportSummary(
         store=out,
@@ -122,19 +122,22 @@ def import_graph(
     )
 
 
-def _found_store(out: Path, wanted: Manifest, *, overwrite: bool) -> Manifest | None:
-    """Return the manifest of an unchanged store at ``out``, None when it is to be made."""
+def _store_at(out: Path, config: dict[str, Any], *, overwrite: bool) -> Manifest | None:
+    """Return the manifest of the store at ``out`` that was made with ``config``, None when one is to be made."""
     if not out.exists():
         return None
     if overwrite:
         if not (out / MANIFEST_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
             raise ArtefactError(f"{out} is not a store; --overwrite replaces stores only, so choose another --out")
         return None
-    found = read_manifest(out, "store")
-    if found.config == wanted.config and found.parents == wanted.parents:
-        return found
-    what = "options" if found.parents == wanted.parents else "files"
-    raise StaleArtefactError(
+    there = read_manifest(out, "store")
+    if there.config != config:
+        raise _made_from_other("options", out)
+    return there
+
+
+def _made_from_other(what: str, out: Path) -> StaleArtefactError:
+    return StaleArtefactError(
         f"{out} is a store made from other {what}; choose another --out, or pass --overwrite to replace it"
     )
 

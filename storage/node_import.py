@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from graphsys.core.errors import InputError
 from graphsys.core.progress import Task
 from graphsys.core.types import Array, Features
 from graphsys.storage.checks import as_float32
+from graphsys.storage.external_ids import show_id
 from graphsys.storage.flat import FlatSpec, FlatWriter
 from graphsys.storage.labels import LabelWriter
 from graphsys.storage.sources import ExternalIds, NodeChunk, NodeTable
@@ -104,7 +105,7 @@ class _NodeWriter:
 
     def _name(self, row: int) -> str:
         """How messages name row ``row`` of the chunk at hand."""
-        return f"node {self._result.num_nodes + row if self._ids is None else _shown(self._ids[row])}"
+        return f"node {self._result.num_nodes + row if self._ids is None else show_id(self._ids[row])}"
 
     def _append_features(self, x: Array) -> None:
         if x.ndim != 2 or x.shape[1] == 0:
@@ -164,8 +165,3 @@ def _normalized(features: Features) -> Features:
     total[total == 0] = 1
     scaled: Features = (features / total[:, None]).astype(np.float32)
     return scaled
-
-
-def _shown(value: Any) -> str:
-    plain = value.as_py() if hasattr(value, "as_py") else value
-    return f"'{plain}'" if isinstance(plain, str) else str(plain)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from graphsys.core.errors import InputError
 from graphsys.core.types import SPLITS, Array
+from graphsys.storage.checks import printable
 from graphsys.storage.sources import ExternalIds
 
 Where = Callable[[int], str]  # row of the batch -> how a message names it, such as "nodes.csv row 17"
@@ -152,7 +153,6 @@ def as_split(column: Any, name: str, where: Where) -> npt.NDArray[np.uint8]:
         raise InputError(f"column '{name}' holds {column.type}; expected {', '.join(SPLITS)}, or codes 0 to 3")
     if wrong.size:
         row = int(wrong[0])
-        raise InputError(
-            f"column '{name}' of {where(row)} is '{plain[row].as_py()}'; expected {', '.join(SPLITS)} or 0 to 3"
-        )
+        found = printable(str(plain[row].as_py()))
+        raise InputError(f"column '{name}' of {where(row)} is '{found}'; expected {', '.join(SPLITS)} or 0 to 3")
     return np.asarray(codes, np.uint8)

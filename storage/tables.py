@@ -13,6 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from graphsys.core.errors import InputError
+from graphsys.storage.checks import printable, short_reason
 from graphsys.storage.files import disk_errors
 from graphsys.storage.sources import rows_per_chunk
 
@@ -66,12 +67,13 @@ def table_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
             with disk_errors("read", path):
                 raise
         # Arrow raises an OSError without a number for a damaged page.
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = short_reason(error)
         value = _CSV_VALUE.search(reason)
         if value is not None and int(value[1]) < len(names):
+            name = printable(names[int(value[1])])
             raise InputError(
-                f"{path}: column '{names[int(value[1])]}' holds '{value[3]}' where {value[2]} is expected; correct the "
-                f"value, or name another column"
+                f"{path}: column '{name}' holds '{value[3]}' where {value[2]} is expected; correct the value, or name "
+                f"another column"
             ) from error
         raise InputError(
             f"{path} cannot be read: {reason}; check that it is whole and of the kind it is named"
@@ -105,7 +107,7 @@ class Table:
             InputError: There is no such column; the message lists those found.
         """
         if name not in self.names:
-            raise InputError(f"{self.shown} has no column '{name}' for {role}; it has {', '.join(self.names)}")
+            raise InputError(f"{self.shown} has no column '{name}' for {role}; it has {_listed(self.names)}")
         return name
 
     def expand(self, patterns: Sequence[str], role: str) -> tuple[str, ...]:
@@ -149,8 +151,12 @@ def open_table(files: tuple[Path, ...]) -> Table:
         names = tuple(schema.names)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path} has the column '{twice}' twice; rename one")
+        raise InputError(f"{path} has the column '{printable(twice)}' twice; rename one")
     return Table(files=files, names=names, types=dict(zip(names, schema.types, strict=True)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return printable(", ".join(names))
 
 
 def _is_parquet(path: Path) -> bool:
@@ -179,11 +185,11 @@ def _batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[
 def _need_all(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
     for name in columns:
         if name not in names:
-            raise InputError(f"{path} has no column '{name}', unlike the files before it; it has {', '.join(names)}")
+            raise InputError(f"{path} has no column '{name}', unlike the files before it; it has {_listed(names)}")
 
 
 def _row_nbytes(file: Any, columns: list[str]) -> int:
-    """Return about how many bytes a row of a Parquet file takes in memory; its first rows tell what its types do not."""
+    """Return about how many bytes a row takes in memory; the first rows of a file tell what its types do not."""
     first = next(file.iter_batches(batch_size=_SAMPLE_ROWS, columns=columns), None)
     return 0 if first is None else -(-first.nbytes // max(first.num_rows, 1))
 

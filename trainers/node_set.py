@@ -23,11 +23,6 @@ class NodeSet:
         self._bits: Words = np.zeros(-(-num_ids // 64), np.uint64)
         self._before = np.zeros(self._bits.shape[0], np.int64)  # members before each word
 
-    @staticmethod
-    def nbytes(num_ids: int) -> int:
-        """Return the bytes of a set over ``num_ids`` ids."""
-        return -(-num_ids // 64) * 16
-
     def clear(self) -> None:
         """Take every member out."""
         self._bits[:] = 0

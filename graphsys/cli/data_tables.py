@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group
 
 from graphsys.cli.tables import grid, key_values, stage_table
 from graphsys.core.units import format_bytes
 
 
-def import_tables(summary: Mapping[str, Any]) -> list[Table]:
+def import_tables(summary: Mapping[str, Any]) -> list[Group]:
     """Return what an import found and made: nodes, edges, what was not used, and its cost."""
     state = " (unchanged, kept)" if summary["skipped"] else ""
     tables = [key_values(f"Store {summary['store']}{state}", {"fingerprint": summary["fingerprint"]})]
@@ -21,7 +21,7 @@ def import_tables(summary: Mapping[str, Any]) -> list[Table]:
     return [*tables, stage_table({"import": summary["report"]})]
 
 
-def artefact_tables(described: Mapping[str, Any]) -> list[Table]:
+def artefact_tables(described: Mapping[str, Any]) -> list[Group]:
     """Return what one artefact holds: its content, then its arrays."""
     head = {key: described[key] for key in ("kind", "format_version", "fingerprint", "nbytes") if key in described}
     tables = [key_values(str(described["path"]), {**head, "made from": described.get("parents", {})})]
@@ -35,7 +35,7 @@ def artefact_tables(described: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def artefact_list(folder: Path, described: Sequence[Mapping[str, Any]]) -> Table:
+def artefact_list(folder: Path, described: Sequence[Mapping[str, Any]]) -> Group:
     """Return one row per artefact below ``folder``."""
     rows = [
         (str(Path(item["path"]).relative_to(folder)), item["kind"].replace("_", " "), format_bytes(item["nbytes"]))
@@ -44,7 +44,7 @@ def artefact_list(folder: Path, described: Sequence[Mapping[str, Any]]) -> Table
     return grid(f"{folder}: {len(rows)} artefacts", ("path", "kind", "bytes"), rows, left=2)
 
 
-def lookup_table(values: Mapping[str, Any], *, vector: bool) -> Table:
+def lookup_table(values: Mapping[str, Any], *, vector: bool) -> Group:
     """Return one row per looked-up id: its neighbours, nearest first, and perhaps its vector."""
     head = ("id", f"nearest by {values['metric']} (score)", *(("vector",) if vector else ()))
     rows = []

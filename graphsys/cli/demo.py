@@ -1,5 +1,7 @@
 """The whole way on a built-in real graph: import, sample, pack, train, evaluate, embed, verify, look up."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +34,12 @@ def demo(
 
     with reporting(as_json=as_json, quiet=quiet) as output:
         result = run_demo(out.resolve(), output.progress, overwrite=overwrite)
-        output.result(result, *demo_tables(result))
+        output.result(result, *demo_tables(result, program=_program()))
+
+
+def _program() -> str:
+    # After `make demo` the program lies in a virtual environment that need not be on the path.
+    return "graphsys" if shutil.which("graphsys") else sys.argv[0]
 
 
 def run_demo(out: Path, progress: "Progress", *, overwrite: bool) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 0: done. 1: a bug in graphsys, with a traceback. 2: something the user can mend, in one sentence. 130: Ctrl-C.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,9 +17,6 @@ DONE, BUG, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names (the process's own arguments when None); return the exit code."""
-    # OpenMP reads this when torch loads. Threads that spin between loops starve the loader on a small machine: a run on
-    # two busy cores took four times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         outcome = command().main(args=argv, prog_name="graphsys", standalone_mode=False)
     except GraphsysError as error:

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from graphsys.cli.tables import grid, key_values, stage_table
 from graphsys.core.units import format_bytes, format_seconds
@@ -13,14 +12,14 @@ from graphsys.core.units import format_bytes, format_seconds
 
 def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     """Return what every mode would cost, the chosen one's stages, and why it is chosen."""
-    modes = grid("Modes", ("mode", "seconds", "disk", "memory", "read", "written", ""), map(_mode_row, values["modes"]))
-    modes.columns[-1].justify = "left"
+    modes = grid("Modes", ("mode", "seconds", "disk", "memory", "read", "written"), map(_mode_row, values["modes"]))
     stages = grid(
         f"Stages in mode {values['mode']}",
         ("stage", "seconds", "disk read", "disk written", "useful bytes", "memory"),
         [_cost_row(name, cost) for name, cost in values["stages"].items()],
     )
-    sentences = [f"Mode {values['mode']}: {values['reason']}.", *values["notes"]]
+    impossible = [f"Mode {mode['mode']} cannot be: {mode['why']}." for mode in values["modes"] if not mode["possible"]]
+    sentences = [f"Mode {values['mode']}: {values['reason']}.", *values["notes"], *impossible]
     disk = f"The run takes at most {format_bytes(values['disk_bytes'])} of disk space."
     return [modes, stages, "\n".join([*sentences, disk])]
 
@@ -28,12 +27,12 @@ def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
 def _mode_row(mode: Mapping[str, Any]) -> tuple[str, ...]:
     name = f"{mode['mode']} (chosen)" if mode["chosen"] else mode["mode"]
     if not mode["possible"]:
-        return (name, "-", "-", "-", "-", "-", mode["why"])
+        return (name, "-", "-", "-", "-", "-")
     read, written = (
         sum(cost[key] for cost in mode["stages"].values()) for key in ("device_bytes_read", "device_bytes_written")
     )
     figures = (mode["disk_bytes"], mode["memory_bytes"], read, written)
-    return (name, format_seconds(mode["seconds"]), *map(format_bytes, figures), "")
+    return (name, format_seconds(mode["seconds"]), *map(format_bytes, figures))
 
 
 def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:
@@ -41,7 +40,7 @@ def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:
     return (name, format_seconds(cost["seconds"]), *(format_bytes(cost[key]) for key in figures))
 
 
-def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Group:
     """Return predicted beside measured, one row per stage."""
     head = ("stage", "seconds", "measured", "disk read", "measured", "disk written", "measured")
     names = ("device_bytes_read", "device_bytes_written")
@@ -56,7 +55,7 @@ def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return grid("Predicted beside measured", head, cells)
 
 
-def result_tables(result: Mapping[str, Any]) -> list[Table]:
+def result_tables(result: Mapping[str, Any]) -> list[Group]:
     """Return what a training came to: metrics, epochs, cost of every stage."""
     splits = {split: result[split] for split in ("train", "val", "test") if result[split]}
     epochs = result["epoch_s"]
@@ -76,7 +75,7 @@ def result_tables(result: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
+def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Group:
     """Return one row per split, one column per metric."""
     names = list(dict.fromkeys(name for split in metrics.values() for name in split))
     rows = [(split, *(_metric(values.get(name)) for name in names)) for split, values in metrics.items()]
@@ -87,19 +86,23 @@ def _metric(value: float | None) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def demo_tables(result: Mapping[str, Any]) -> list[RenderableType]:
-    """Return what the demo shows at its end: accuracy, costs, look-ups, places, what to try next."""
+def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableType]:
+    """Return what the demo shows at its end: accuracy, costs, look-ups, places, what to try next.
+
+    Args:
+        program: How the user starts graphsys.
+    """
     accuracy = result["test"]["accuracy"]
     head = {"test accuracy": f"{accuracy:.4f}", "peak memory": format_bytes(result["peak_rss_bytes"])}
     paths = result["paths"]
     run_file, table = paths["run file"], paths["embedding table"]
     first = result["lookups"][0]["id"]
     commands = (
-        f"graphsys inspect {paths['store']}",
-        f"graphsys lookup {table} --id {first} --k 3",
-        f"graphsys train {run_file} --set out={paths['run folder']}-gcn --set model.name=gcn",
-        f"graphsys export {table} --to parquet --out digits.parquet",
-        f"graphsys verify {Path(run_file).parent}",
+        f"{program} inspect {paths['store']}",
+        f"{program} lookup {table} --id {first} --k 3",
+        f"{program} train {run_file} --set out={paths['run folder']}-gcn --set model.name=gcn",
+        f"{program} export {table} --to parquet --out digits.parquet",
+        f"{program} verify {Path(run_file).parent}",
     )
     return [
         key_values("Digits", head),

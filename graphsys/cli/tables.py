@@ -4,28 +4,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from graphsys.core.units import format_bytes, format_seconds
 
 
-def grid(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
-    """Return a table; the first ``left`` columns are text, the others are figures."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def grid(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Group:
+    """Return a titled table; the first ``left`` columns are text, the others are figures."""
+    return _titled(title, _columns(head, left), rows)
+
+
+def key_values(title: str, values: Mapping[str, Any]) -> Group:
+    """Return a titled table of one value per line; nested values are named with dots."""
+    table = _columns(("", ""), 2)
+    table.show_header = False
+    return _titled(title, table, _lines(values))
+
+
+def _columns(head: Sequence[str], left: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(head):
         table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+    return table
+
+
+def _titled(title: str, table: Table, rows: Iterable[Sequence[str]]) -> Group:
     for row in rows:
         # Text, not markup: a path or a file name may hold square brackets.
         table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def key_values(title: str, values: Mapping[str, Any]) -> Table:
-    """Return a table of one value per line; nested values are named with dots."""
-    table = grid(title, ("", ""), list(_lines(values)), left=2)
-    table.show_header = False
-    return table
+    return Group(Text(title, style="bold", overflow="fold"), table)
 
 
 def _lines(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -53,7 +62,7 @@ def _number(key: str, value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
+def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Group:
     """Return seconds, device bytes, useful bytes and peak memory per stage."""
     head = ("stage", "seconds", "disk read", "disk written", "useful bytes", "peak memory")
     return grid("Stages", head, [_stage_row(name, report) for name, report in stages.items()])

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch_geometric.nn import GCNConv
 
 from graphsys.core.errors import MemoryBudgetError
-from graphsys.models.base import LayerHop, LayerwiseModel
+from graphsys.models.base import LayerHop
 from graphsys.models.gat import GAT
 from graphsys.models.gcn import GCN
 from graphsys.models.gin import GIN
 from graphsys.models.sage import GraphSAGE
+from graphsys.models.stack import ConvStack
 from graphsys.storage.features import ReadCount
 from graphsys.storage.flat import FlatArray, write_array
 from graphsys.storage.importer import ImportOptions, import_graph
@@ -75,14 +76,19 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return make_graph(tmp_path_factory.mktemp("graph"), "keep")
 
 
-def model(name: str) -> LayerwiseModel:
+def model(name: str) -> ConvStack:
     torch.manual_seed(0)
-    if name == "gat":
-        return GAT(DIM, 6, 3, 2, heads=2).eval()
-    return {"sage": GraphSAGE, "gcn": GCN, "gin": GIN}[name](DIM, 6, 3, 2).eval()
+    made = {
+        "sage": lambda: GraphSAGE(DIM, 6, 3, 2),
+        "gcn": lambda: GCN(DIM, 6, 3, 2),
+        "gat": lambda: GAT(DIM, 6, 3, 2, heads=2),
+        "gin": lambda: GIN(DIM, 6, 3, 2),
+    }[name]()
+    made.eval()
+    return made
 
 
-def chunked(graph: Graph, network: LayerwiseModel, limits: ChunkLimits, folder: Path) -> Tensor:
+def chunked(graph: Graph, network: ConvStack, limits: ChunkLimits, folder: Path) -> Tensor:
     below = graph.store.features("node")
     for index in range(network.num_layers):
         cost = LayerCost.of(below.shape[1], 8)

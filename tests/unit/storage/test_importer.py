@@ -124,6 +124,15 @@ def test_labels_are_of_the_kind_their_type_tells(y: Any, kind: str, classes: int
     np.testing.assert_array_equal(store.labels("node"), y[:, 0] if y.shape == (4, 1) else y)
 
 
+def test_names_of_classes_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "edges.csv").write_text("src,dst\n0,1\n")
+    (tmp_path / "nodes.csv").write_text("id,topic\n0,zoo\n1,art\n")
+    spec = SourceSpec(nodes=tmp_path / "nodes.csv", label="topic")
+    store, _ = imported(tmp_path, open_source(tmp_path / "edges.csv", spec))
+    assert store.class_names("node") == ("art", "zoo")
+    assert store.labels("node").tolist() == [1, 0]
+
+
 NAN_AT_2 = np.array([[0.0], [0], [np.nan], [0]])
 BAD_NODES: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"x": NAN_AT_2}, "feature 0 of node 2 is NaN"),
