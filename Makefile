@@ -49,7 +49,15 @@ gpu-check:  ## Check training on a GPU with PYTHON's own torch; writes docs/benc
 	$(PYTHON) benchmarks/gpu_check.py --out docs/benchmarks
 
 wheel: setup  ## Build dist/graphsys-*.whl.
+	rm -rf build dist
 	$(BIN)/python -m build --wheel
+
+wheelcheck: wheel  ## Install the wheel into an empty environment and run the demo there, outside the checkout.
+	set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	$(PYTHON) -m venv $$place/env; \
+	$$place/env/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"; \
+	$$place/env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/graphsys-*.whl; \
+	cd $$place; env/bin/graphsys demo
 
 clean:  ## Remove what make, builds and tools left; keeps .venv.
 	rm -rf build dist demo graphsys.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
