@@ -93,8 +93,9 @@ def run_round(job: Job, seconds: dict[str, float], chance: random.Random, tally:
     """Go the whole way in ``job.folder``, killing each command up to three times on the way."""
     job.write_run_file()
     for command in COMMANDS:
-        for _ in range(KILLS_PER_COMMAND):
-            if not _killed(job, command, chance.random() * seconds[command]):
+        for attempt in range(KILLS_PER_COMMAND):
+            # A command that resumes has less left to do each time; later kills come earlier, so that they still hit.
+            if not _killed(job, command, chance.random() * seconds[command] / (1 + attempt)):
                 tally.missed[command] += 1
                 break
             tally.kills[command] += 1

@@ -1,6 +1,7 @@
 """Writes that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -73,20 +74,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         DiskError: The system refused; ``path`` is as it was.
     """
     partial = partial_path(path)
-    try:
-        with disk_errors("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w+b") as file:
+    with disk_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "w+b") as file:
+            _claim(file.fileno(), partial, path)
+            try:
+                file.truncate(0)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(path)
-            # Without this, a power cut could lose the rename while a manifest written later survives.
-            fsync_path(path.parent)
-    except BaseException:
-        with suppress(OSError):  # such as a parent that is a file; the first error is the one to report
-            partial.unlink(missing_ok=True)
-        raise
+                partial.replace(path)
+                # Without this, a power cut could lose the rename while a manifest written later survives.
+                fsync_path(path.parent)
+            except BaseException:
+                with suppress(OSError):  # the first error is the one to report
+                    partial.unlink(missing_ok=True)
+                raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -107,14 +110,15 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         DiskError: ``path`` exists, or the system refused; ``path`` is as it was.
     """
-    if path.exists() and not overwrite:
-        raise DiskError(f"{path} exists; choose another name, or pass --overwrite to replace it")
+    _refuse_existing(path, overwrite=overwrite)
     partial = partial_path(path)
-    remove_path(partial)
-    new_parents = [folder for folder in path.parents if not folder.exists()]
-    try:
-        with disk_errors("write", path):
-            partial.mkdir(parents=True)
+    if partial.is_symlink() or partial.is_file():
+        remove_path(partial)
+    with claimed_folder(partial, name=path), disk_errors("write", path):
+        try:
+            _refuse_existing(path, overwrite=overwrite)  # another process may have written it meanwhile
+            for left in partial.iterdir():
+                remove_path(left)
             yield partial
             _fsync_tree(partial)
             if path.exists():
@@ -122,13 +126,59 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             else:
                 partial.rename(path)
             fsync_path(path.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        # Nothing is left half-made: folders that only the failed write created go too, those of the user stay.
-        for folder in new_parents:
-            with suppress(OSError):
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise DiskError(f"{path} exists; choose another name, or pass --overwrite to replace it")
+
+
+@contextmanager
+def claimed_folder(path: Path, *, name: Path | None = None) -> Iterator[None]:
+    """Make this process the only writer of the folder ``path`` while the block runs; create the folder if needed.
+
+    The system drops the claim with the process, so a killed one leaves no lock to remove. Folders that were created for
+    the claim and are still empty when the block ends are removed.
+
+    Args:
+        name: What a refusal names instead, where ``path`` is a temporary name.
+
+    Raises:
+        DiskError: Another process holds the claim, or the system refused.
+    """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        with disk_errors("write", name or path):
+            path.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _claim(fd, path, name or path)
+            yield
+        finally:
+            os.close(fd)
+    finally:
+        for folder in new:
+            with suppress(OSError):  # it holds something, or went already
                 folder.rmdir()
-        raise
+
+
+def _claim(fd: int, path: Path, name: Path) -> None:
+    """Lock the open file or folder ``path`` until ``fd`` is closed."""
+    busy = f"another process is writing {name}; wait until it is done or stop it, then run the same command again"
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DiskError(busy) from error
+    except OSError as error:
+        # Some network file systems have no locks; there, as before, keeping writers apart is up to the user.
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EINVAL):
+            raise
+    # Its former holder may have renamed or removed it between the opening and the locking.
+    if not path.exists() or not os.path.samestat(os.fstat(fd), path.stat()):
+        raise DiskError(busy)
 
 
 def _replace_folder(new: Path, old: Path) -> None:

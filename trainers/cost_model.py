@@ -15,6 +15,7 @@ from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
 
 PLAN_ACCESS_S = 2.5e-7  # seconds to plan and route one access of a window; measured on one core
+GATHER_BYTES_S = 1.2e9  # bytes per second that a gather goes through at most, read and copied; measured on two cores
 _PAGE = 4096
 
 
@@ -124,7 +125,8 @@ def train_cost(work: Work, plan: PackPlan) -> StageCost:
     row_bytes, requests = _row_reads(work, plan, rows)
     window_bytes = _window_bytes(work, plan)
     batch_bytes = window_bytes + row_bytes
-    read_s = max(batch_bytes / work.disk.read_bytes_s, requests / work.disk.random_reads_s)
+    gathered_s = row_bytes / GATHER_BYTES_S if plan.mode in ("cached", "direct") else 0.0
+    read_s = max(batch_bytes / work.disk.read_bytes_s, requests / work.disk.random_reads_s, gathered_s)
     once = work.feature_bytes if plan.mode == "memory" else 0
     seconds = work.schedule.batches_per_epoch * work.schedule.epochs * max(work.step_s, read_s)
     seconds += work.val_batches * work.validations * max(work.forward_s, read_s)

@@ -7,6 +7,7 @@ from typing import Any
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
+from graphsys.storage.files import claimed_folder
 from graphsys.storage.store import Store
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch
@@ -67,6 +68,11 @@ def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False)
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
+    with claimed_folder(run.out):
+        return _fit(run, progress, overwrite=overwrite)
+
+
+def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
     device = resolve_device(run.trainer)
     store = Store.open(run.store)
     info = store.node_type(run.task.node_type)

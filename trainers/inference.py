@@ -16,7 +16,7 @@ from graphsys.core.progress import SILENT, Progress, task
 from graphsys.core.types import Features
 from graphsys.models.base import BatchModel, LayerwiseModel
 from graphsys.storage.features import ReadCount
-from graphsys.storage.files import atomic_folder
+from graphsys.storage.files import atomic_folder, claimed_folder
 from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
 from graphsys.storage.groups import write_groups
 from graphsys.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
@@ -124,7 +124,11 @@ def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = N
     last = upto or trained.run.num_layers
     folder = RunFolder(trained.run.out).inference
     numbers = range(1, last + 1) if isinstance(trained.model, LayerwiseModel) else range(last, last + 1)
-    with measure("infer") as report, exact_torch(trained.device, trained.run.trainer.threads):
+    with (
+        claimed_folder(trained.run.out),
+        measure("infer") as report,
+        exact_torch(trained.device, trained.run.trainer.threads),
+    ):
         made = [number for number in numbers if redo or not _is_current(layer_folder(folder, number), trained)]
         for number in made:
             details = _make_layer(trained, folder, number, progress)

@@ -6,6 +6,7 @@ from typing import Any
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport
 from graphsys.core.progress import SILENT, Progress
+from graphsys.storage.files import claimed_folder
 from graphsys.storage.store import Store
 from graphsys.trainers.device import resolve_device
 from graphsys.trainers.feed import WindowFeed
@@ -39,6 +40,11 @@ def prepare(
         StaleArtefactError: The folder holds windows or a training of another store or with other settings.
         As :func:`graphsys.trainers.fit.fit` otherwise.
     """
+    with claimed_folder(run.out):
+        return _prepare(run, progress, pack=pack, overwrite=overwrite)
+
+
+def _prepare(run: RunConfig, progress: Progress, *, pack: bool, overwrite: bool) -> PrepareResult:
     store = Store.open(run.store)
     info = store.node_type(run.task.node_type)
     objective = resolve_objective(run.task, info)

@@ -34,14 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(sentence: str) -> int:
-    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")
+    if sentence:  # empty when no command was given at all: the help is the answer then
+        sys.stderr.write(f"error: {' '.join(sentence.split())}\n")
     return USER_ERROR
 
 
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     message = error.format_message()
-    if context is None:
+    if context is None or not message:
         return message
     stop = "" if message.endswith((".", "?", "!")) else "."
     return f"{message}{stop} Try '{context.command_path} --help'."

@@ -19,12 +19,20 @@ _SCALES = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # least amount, d
 
 def format_amount(amount: float, unit: str) -> str:
     """Return an amount as people read it: "1.50 GiB", "12 batches", "3.4 M edges"."""
-    if unit == "B":
-        return format_bytes(amount)
+    return format_bytes(amount) if unit == "B" else f"{_number(amount)} {unit}"
+
+
+def _number(amount: float) -> str:
     for least, scale, letter in _SCALES:
         if amount >= least:
-            return f"{amount / scale:.1f} {letter} {unit}"
-    return f"{amount:.0f} {unit}" if amount >= 10 or amount == int(amount) else f"{amount:.1f} {unit}"
+            return f"{amount / scale:.1f} {letter}"
+    return f"{amount:.0f}" if amount >= 10 or amount == int(amount) else f"{amount:.1f}"
+
+
+def format_rate(amount: float, seconds: float, unit: str) -> str:
+    """Return an amount per second; the unit is left out where it is no byte, since it stands beside the amount."""
+    rate = amount / max(seconds, 1e-9)
+    return f"{format_bytes(rate) if unit == 'B' else _number(rate)}/s"
 
 
 class Meter:
@@ -60,16 +68,24 @@ class Meter:
         return min(self.done / self.total, 1.0) if self.total else None
 
     @property
+    def summary(self) -> str:
+        """What was done, in how long, as one text."""
+        elapsed_s = self.elapsed_s
+        amount, rate = format_amount(self.done, self.unit), format_rate(self.done, elapsed_s, self.unit)
+        return f"{self.title}: {amount} in {format_seconds(elapsed_s)}, {rate}"
+
+    @property
     def figures(self) -> str:
         """Amount, rate and remaining time, as one text."""
-        rate = self.done / max(self.elapsed_s, 1e-9)
+        elapsed_s = self.elapsed_s
         parts = [format_amount(self.done, self.unit)]
         if self.total:
-            parts[0] += f" of {format_amount(self.total, self.unit)}"
+            done = format_bytes(self.done) if self.unit == "B" else _number(self.done)
+            parts = [f"{done} of {format_amount(self.total, self.unit)}"]
         if self.done:
-            parts.append(f"{format_amount(rate, self.unit)}/s")
-        if self.total and rate and self.done < self.total:
-            parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
+            parts.append(format_rate(self.done, elapsed_s, self.unit))
+        if self.total and 0 < self.done < self.total:
+            parts.append(f"{format_seconds((self.total - self.done) * elapsed_s / self.done)} left")
         return ", ".join([*parts, self.text] if self.text else parts)
 
 
@@ -100,10 +116,7 @@ class LineProgress:
         with self._lock:
             self._shown.pop(task, None)
         if task.elapsed_s >= QUIET_S:
-            rate = f"{format_amount(task.done / task.elapsed_s, task.unit)}/s"
-            self.message(
-                f"{task.title}: {format_amount(task.done, task.unit)} in {format_seconds(task.elapsed_s)}, {rate}"
-            )
+            self.message(task.summary)
 
     def message(self, text: str) -> None:
         """Write one line."""
@@ -156,7 +169,7 @@ class TerminalProgress:
         assert isinstance(task, _BarMeter)
         task.remove()
         if task.elapsed_s >= QUIET_S:
-            self.message(f"{task.title}: {format_amount(task.done, task.unit)} in {format_seconds(task.elapsed_s)}")
+            self.message(task.summary)
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
@@ -195,13 +208,14 @@ class _BarMeter(Meter):
 
 def _bars() -> "RichProgress":
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Column
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}", style="dim"),
-        TimeElapsedColumn(),
+        # Takes what the others leave of one line, whatever the width: the end of a long note is cut.
+        TextColumn("{task.fields[figures]}", style="dim", table_column=Column(ratio=1, no_wrap=True)),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
+    return Progress(*columns, console=Console(stderr=True), transient=True, expand=True, refresh_per_second=4)

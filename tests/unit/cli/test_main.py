@@ -32,6 +32,13 @@ def test_help_and_version_end_with_zero(capsys: pytest.CaptureFixture[str]) -> N
     assert f"graphsys {graphsys.__version__}" in capsys.readouterr().out
 
 
+def test_no_command_at_all_shows_the_help_and_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "demo" in captured.out + captured.err
+    assert "error" not in captured.err
+
+
 def test_an_error_of_ours_becomes_one_sentence_and_two(
     failing_with: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,8 +1,10 @@
 import io
+import re
+import time
 
 import pytest
 
-from graphsys.cli.progress import LineProgress, format_amount
+from graphsys.cli.progress import QUIET_S, LineProgress, TerminalProgress, format_amount
 
 
 class Clock:
@@ -61,7 +63,7 @@ def test_the_first_line_comes_after_two_seconds_even_if_nothing_advanced(
     progress.start("sort", 10, "edges")
     clock.now_s += 2.1
     progress.tick()
-    assert stream.getvalue() == "sort:   0%, 0 edges of 10 edges\n"
+    assert stream.getvalue() == "sort:   0%, 0 of 10 edges\n"
 
 
 def test_a_line_names_percent_rate_and_remaining_time(
@@ -72,7 +74,7 @@ def test_a_line_names_percent_rate_and_remaining_time(
     task.note("loss 1.25")
     clock.now_s += 5
     progress.tick()
-    assert stream.getvalue() == "train:  25%, 25 batches of 100 batches, 5 batches/s, 15.0 s left, loss 1.25\n"
+    assert stream.getvalue() == "train:  25%, 25 of 100 batches, 5/s, 15.0 s left, loss 1.25\n"
 
 
 def test_work_of_unknown_size_shows_amount_and_rate(progress: LineProgress, stream: io.StringIO, clock: Clock) -> None:
@@ -109,7 +111,7 @@ def test_a_closing_line_says_what_long_work_did(progress: LineProgress, stream: 
     task.advance(100)
     clock.now_s += 50
     progress.finish(task)
-    assert stream.getvalue() == "train: 100 batches in 50.0 s, 2 batches/s\n"
+    assert stream.getvalue() == "train: 100 batches in 50.0 s, 2/s\n"
 
 
 def test_a_finished_task_is_not_shown_again(progress: LineProgress, stream: io.StringIO, clock: Clock) -> None:
@@ -125,3 +127,24 @@ def test_closing_ends_the_ticking_thread(stream: io.StringIO, clock: Clock) -> N
     progress.start("train", 100, "batches")
     progress.close()
     assert not progress._thread.is_alive()
+
+
+def test_a_terminal_shows_bars_that_keep_to_one_line_and_a_line_for_long_work(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    progress = TerminalProgress()
+    task = progress.start("infer layer 1", 4_000_000, "nodes")
+    task.advance(1_000_000)
+    task.note("a note that is much too long to fit into what is left of a line of eighty columns")
+    time.sleep(QUIET_S)
+    progress.finish(task)
+    progress.close()
+    frames = re.split(r"\x1b\[2K|[\r\n]", capfd.readouterr().err)
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame).strip() for frame in frames]
+    bars = [line for line in lines if "25% 1.0 M of 4.0 M nodes" in line]
+    assert all(len(line) <= 80 for line in bars)
+    assert any(line.endswith("…") for line in bars)
+    assert any(line.startswith("infer layer 1: 1.0 M nodes in 2.") for line in lines)
