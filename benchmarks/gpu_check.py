@@ -83,7 +83,7 @@ def check_devices_agree(store: Path, folder: Path) -> list[Check]:
         pairs = zip(losses(runs["cpu"]), losses(runs["cuda"]), strict=True)
         worst = max(abs(a - b) / abs(a) for a, b in pairs)
         checks.append(
-            Check(name=f"{model}: loss on both devices", found=f"{worst:.1e}", expected="<= 1e-2", passed=worst <= 1e-2)
+            Check(name=f"{model}: loss on both devices", found=f"{worst:.1e}", expected="<= 1e-3", passed=worst <= 1e-3)
         )
     return checks
 

@@ -51,6 +51,7 @@ class CsrRows:
             raise InputError(f"{self.indptr.shown} ends with {last[0]}; expected {self.indices.num_rows} entries")
 
     def _check(self, pointer: Array, first: int) -> None:
+        # An unsigned offset beyond 63 bits has turned negative, so it counts as a descent.
         falls = np.flatnonzero(np.diff(pointer) < 0)
         if falls.size:
             raise InputError(f"{self.indptr.shown} descends at row {first + int(falls[0])}; expected ascending offsets")
@@ -82,6 +83,9 @@ def find_csr(bundle: ArrayBundle) -> CsrRows | None:
     if not any(found.values()):
         return None
     parts = [bundle.need(name, "sparse features") for name in _PARTS]
+    for part in parts[:3]:
+        if len(part.shape) != 1:
+            raise InputError(f"{part.shown} has shape {list(part.shape)}; expected one dimension")
     indptr, indices = numeric(parts[0], "iu", "whole numbers"), numeric(parts[1], "iu", "whole numbers")
     data, shape = numeric(parts[2], "fiub", "numbers"), numeric(parts[3], "iu", "two whole numbers").read().reshape(-1)
     if shape.shape[0] != 2:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graphsys.core.errors import MemoryBudgetError
+from graphsys.core.errors import ArtefactError, MemoryBudgetError
 from graphsys.core.metrics import measure
 from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.types import Array
@@ -99,6 +99,8 @@ def generate(
         MemoryBudgetError: ``memory`` does not hold one block.
         DiskError: ``out`` exists, or the system refused; nothing is left behind.
     """
+    if overwrite:
+        _check_replaceable(out)
     budget = _budget(spec, memory, threads or os.cpu_count() or 1)
     description = _description(spec)
     with measure("generate") as report, atomic_folder(out, overwrite=overwrite) as folder:
@@ -112,6 +114,17 @@ def generate(
             (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     report.useful_bytes = folder_bytes(out)
     return {"path": str(out), **description, "nbytes": report.useful_bytes, "stage": report.as_dict()}
+
+
+def _check_replaceable(out: Path) -> None:
+    with disk_errors("read", out):
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+        description = out / DESCRIPTION
+        if not description.is_file() or f'"format": "{FORMAT}"'.encode() not in description.read_bytes():
+            raise ArtefactError(
+                f"{out} is not a generated graph; --overwrite replaces generated graphs only, so choose another --out"
+            )
 
 
 def _description(spec: GenerateSpec) -> dict[str, Any]:

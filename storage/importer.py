@@ -1,11 +1,12 @@
 """Raw graph -> store: nodes, ids, edges, manifest; whole or absent, inside a memory budget."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from graphsys.core.errors import ArtefactError, InputError, MemoryBudgetError, StaleArtefactError
+from graphsys.core.errors import DiskError, InputError, MemoryBudgetError, StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
 from graphsys.core.types import edge_type_key
@@ -18,7 +19,7 @@ from graphsys.storage.flat import FlatSpec
 from graphsys.storage.groups import write_groups
 from graphsys.storage.id_assign import TableIds, ids_of_edges
 from graphsys.storage.id_space import NodeIdSpace
-from graphsys.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from graphsys.storage.manifest import Manifest, check_replaceable, read_manifest, write_manifest
 from graphsys.storage.node_import import NodeResult, import_nodes
 from graphsys.storage.provenance import source_parents
 from graphsys.storage.source_types import check_names, tables_to_build
@@ -127,8 +128,7 @@ def _store_at(out: Path, config: dict[str, Any], *, overwrite: bool) -> Manifest
     if not out.exists():
         return None
     if overwrite:
-        if not (out / MANIFEST_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
-            raise ArtefactError(f"{out} is not a store; --overwrite replaces stores only, so choose another --out")
+        check_replaceable(out, "store")
         return None
     there = read_manifest(out, "store")
     if there.config != config:
@@ -159,6 +159,10 @@ class _Build:
 
     def run(self, manifest: Manifest) -> Manifest:
         """Write everything but the manifest, which is returned whole."""
+        if not self._source.nodes and not self._edges:
+            raise InputError(f"{self._source.description} holds neither nodes nor edges; a graph needs nodes")
+        for table in self._source.nodes:
+            _check_room(self._folder, table)
         nodes = {table.node_type: self._import_table(table) for table in self._source.nodes}
         for name in self._types_of_edges():
             if name not in nodes:
@@ -274,6 +278,16 @@ class _Build:
             content=content,
             arrays=self._arrays,
             files=write_groups(self._folder, self._arrays),
+        )
+
+
+def _check_room(folder: Path, table: NodeTable) -> None:
+    """Refuse a number of nodes that the disk cannot hold, before hours go into writing them."""
+    least, free = 8 * (table.num_nodes or 0), shutil.disk_usage(folder).free
+    if least > free:
+        raise DiskError(
+            f"node type '{table.node_type}' is said to have {table.num_nodes:,} nodes, which take {format_bytes(least)} "
+            f"at least, but the disk has {format_bytes(free)} free; correct the number, or choose a larger disk"
         )
 
 

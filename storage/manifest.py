@@ -126,15 +126,44 @@ def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
             f"{folder} has {found} format version {version}; this program reads up to {FORMAT_VERSION}. "
             f"Upgrade graphsys"
         )
-    return Manifest(
-        kind=found,
-        config=value["config"],
-        parents=value["parents"],
-        content=value["content"],
-        arrays={name: FlatSpec.from_dict(spec) for name, spec in value["arrays"].items()},
-        files=value["files"],
-        format_version=version,
-    )
+    try:
+        return Manifest(
+            kind=found,
+            config=value["config"],
+            parents=value["parents"],
+            content=value["content"],
+            arrays={name: FlatSpec.from_dict(spec) for name, spec in value["arrays"].items()},
+            files=value["files"],
+            format_version=version,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptError(f"{path} is no manifest: {error!r} is not as expected. Make the artefact again") from error
+
+
+def check_replaceable(path: Path, kind: str) -> None:
+    """Check that ``path`` holds an artefact of ``kind``, perhaps a damaged one, or an empty folder, or nothing.
+
+    Raises:
+        ArtefactError: It holds something else, which an overwrite would destroy.
+    """
+    with disk_errors("read", path):
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+    shown = kind.replace("_", " ")
+    try:
+        read_manifest(path, kind)
+    except FormatVersionError:
+        return
+    except CorruptError as error:
+        if f'"format":"graphsys.{kind}"'.encode() not in (path / MANIFEST_NAME).read_bytes():
+            raise ArtefactError(
+                f"{path} is perhaps no {shown}, for its {MANIFEST_NAME} is damaged; --overwrite replaces {shown}s "
+                f"only, so choose another --out or remove it yourself"
+            ) from error
+    except ArtefactError as error:
+        raise ArtefactError(
+            f"{path} is not a {shown}; --overwrite replaces {shown}s only, so choose another --out"
+        ) from error
 
 
 def verify_folder(folder: Path, manifest: Manifest, task: Task | None = None) -> int:

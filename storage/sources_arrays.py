@@ -221,7 +221,7 @@ def _find_nodes(bundle: ArrayBundle, spec: SourceSpec, edges: _Edges) -> _Nodes 
         stated[x.indptr.shown] = x.shape[0]
     declared = bundle.get("num_nodes")
     if declared is not None:
-        stated[declared.shown] = int(declared.read().reshape(-1)[0])
+        stated[declared.shown] = _declared_count(declared)
     for array in splits.values():
         masked = num_masked(array, next(iter(stated.values()), None))
         if masked is not None:
@@ -236,6 +236,13 @@ def _find_nodes(bundle: ArrayBundle, spec: SourceSpec, edges: _Edges) -> _Nodes 
         pairs=_checked_pairs(pairs, num_nodes),
         split=read_splits(splits, num_nodes, spec.split_index, bundle),
     )
+
+
+def _declared_count(array: ArrayFile) -> int:
+    values = numeric(array, "iu", "one whole number").read().reshape(-1)
+    if values.shape[0] != 1 or values[0] < 0:
+        raise InputError(f"{array.shown} is {values[:3].tolist()}; expected one number of nodes, 0 or more")
+    return int(values[0])
 
 
 def _agreed(stated: dict[str, int]) -> int:

@@ -10,7 +10,7 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
 from graphsys.storage.embeddings import BLOCK_BYTES, KIND, EmbeddingTable, TableOrigin, write_table
 from graphsys.storage.flat import FlatArray
-from graphsys.storage.manifest import read_manifest
+from graphsys.storage.manifest import check_replaceable, read_manifest
 from graphsys.trainers.inference import Trained, infer, open_trained
 from graphsys.trainers.run_folder import RunFolder, differing_keys
 
@@ -48,7 +48,9 @@ def embed(
         trained = open_trained(run)
         layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
         config = {"layer": layer, "dtype": run.embed.dtype}
-        if path.exists() and not overwrite and _is_current(path, trained, config):
+        if overwrite:
+            check_replaceable(path, KIND)
+        elif path.exists() and _is_current(path, trained, config):
             report.skipped = True
             return EmbedResult(table=EmbeddingTable.open(path), report=report)
         inference = infer(trained, progress, upto=layer)

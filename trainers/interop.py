@@ -166,8 +166,12 @@ def load_graph_file(path: Path, *, split_index: int = 0) -> GraphSource:
         InputError: The file is damaged, holds something else, or would have to run code to be read.
         DiskError: The system refused.
     """
-    with disk_errors("read", path), path.open("rb") as file:
-        magic = file.read(8)
+    with disk_errors("read", path):
+        path.stat()
+        if not path.is_file():  # reading a pipe would never end
+            raise InputError(f"{path} is not a regular file; expected what torch.save or dgl.save_graphs wrote")
+        with path.open("rb") as file:
+            magic = file.read(8)
     if path.suffix == ".bin":
         source = dgl_source(_load_dgl(path, magic), split_index=split_index)
     else:

@@ -19,6 +19,7 @@ from graphsys.models.gat import GAT
 from graphsys.models.gcn import GCN
 from graphsys.models.gin import GIN
 from graphsys.models.sage import GraphSAGE
+from graphsys.models.user_code import user_code
 
 _BUILT_IN: dict[str, type[GraphSAGE] | type[GCN] | type[GIN]] = {"sage": GraphSAGE, "gcn": GCN, "gin": GIN}
 _INITIAL_WEIGHTS = 0x1417  # keeps the draws of the initial weights apart from those of any step
@@ -84,13 +85,14 @@ def import_class(path: str) -> type[nn.Module]:
     if here not in sys.path:
         sys.path.append(here)
     importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as error:
-        raise ConfigError(
-            f"model.class {path}: module '{module_name}' does not import: {error}; "
-            f"install it, or run from the folder that holds it ({here} was searched)"
-        ) from error
+    with user_code(f"model.class {path}: the import of '{module_name}'"):
+        try:
+            module = importlib.import_module(module_name)
+        except (ImportError, SyntaxError) as error:
+            raise ConfigError(
+                f"model.class {path}: module '{module_name}' does not import: {error}; "
+                f"install it, or run from the folder that holds it ({here} was searched)"
+            ) from error
     kind = getattr(module, class_name, None)
     if kind is None:
         raise ConfigError(f"model.class {path}: {module.__file__} has no '{class_name}'; check the name")
@@ -103,13 +105,15 @@ def _construct(path: str, kind: type[nn.Module], offered: dict[str, Any], kwargs
     signature = inspect.signature(kind)
     arguments = {name: value for name, value in offered.items() if name in signature.parameters} | kwargs
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    try:
-        signature.bind(**arguments)
-        return kind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"model.class {path} refuses ({given}): {error}; give what its __init__{signature} needs as model.kwargs"
-        ) from error
+    with user_code(f"model.class {path}: __init__({given})"):
+        try:
+            signature.bind(**arguments)
+            return kind(**arguments)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"model.class {path} refuses ({given}): {error}; give what its __init__{signature} needs as "
+                f"model.kwargs"
+            ) from error
 
 
 def _check_parameters(path: str, module: nn.Module) -> None:

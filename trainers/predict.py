@@ -129,6 +129,7 @@ def predict(run: RunConfig, progress: Progress = SILENT) -> Prediction:
     train = train_schedule(run, training_nodes(store, info.name))
     val_node = store.split(info.name, "val")
     val = val_schedule(run, val_node) if val_node.size else None
+    store.features(info.name)
     progress.message("planning: sampling a few batches, timing a few steps and the disk")
     plan = plan_run(run, store, topology, train, val).train
     work = _measure(run, store, topology, train, val)

@@ -1,36 +1,66 @@
 """The program ``graphsys``: runs one command and turns its outcome into an exit code.
 
-0: done. 1: a bug in graphsys, with a traceback. 2: something the user can mend, in one sentence. 130: Ctrl-C.
+0: done. 1: a bug in graphsys, with a traceback. 2: something the user can mend, in one sentence. 130: Ctrl-C. 143: SIGTERM.
 """
 
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
 from graphsys.cli.app import command
 from graphsys.core.errors import GraphsysError
 
-DONE, BUG, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+DONE, BUG, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names (the process's own arguments when None); return the exit code."""
     try:
-        outcome = command().main(args=argv, prog_name="graphsys", standalone_mode=False)
+        with _unwinding_on_sigterm():
+            outcome = command().main(args=argv, prog_name="graphsys", standalone_mode=False)
     except GraphsysError as error:
         return _refuse(str(error))
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except _Terminated:
+        return TERMINATED
+    except MemoryError as error:
+        return _refuse(f"this machine has not enough memory: {error or 'an allocation failed'}; make the input smaller")
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug, and is shown whole
         traceback.print_exc()
         sys.stderr.write("This is a bug in graphsys, please report it with the lines above.\n")
         return BUG
     # Help, --version and Ctrl-C end in a code of typer's own; a command that ran to its end returns None.
     return outcome if isinstance(outcome, int) else DONE
+
+
+@contextmanager
+def _unwinding_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block like an error, so that what is half-written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse(sentence: str) -> int:

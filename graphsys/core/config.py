@@ -34,8 +34,12 @@ Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0), WithJsonSchema(
 Share = Annotated[int | str, BeforeValidator(_parse_share), WithJsonSchema(_SHARE_SCHEMA)]  # bytes, or "10%"
 
 
+_COUNT_LIMIT = 1 << 31  # counts stay within the 32 bits that windows and kernels use for them
+_WIDTH_LIMIT = 1 << 16  # a square layer of this width takes 16 GiB
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class TaskConfig(_Section):
@@ -51,7 +55,7 @@ class SamplerConfig(_Section):
     """How neighbourhoods are drawn."""
 
     fanouts: tuple[int, ...] = Field((10, 10), description="In-neighbours per node and hop, seeds outwards; -1: all.")
-    batch_size: int = Field(1024, gt=0, description="Seeds per batch.")
+    batch_size: int = Field(1024, gt=0, lt=_COUNT_LIMIT, description="Seeds per batch.")
     samples: Literal["frozen", "fresh"] = Field(
         "fresh", description="fresh: new samples every epoch; frozen: those of the first epoch, again and again."
     )
@@ -62,9 +66,11 @@ class SamplerConfig(_Section):
     def _check_fanouts(self) -> Self:
         if not self.fanouts:
             raise ValueError("fanouts is empty; give one number per hop, such as [10, 10]")
-        bad = [fanout for fanout in self.fanouts if fanout == 0 or fanout < -1]
+        bad = [fanout for fanout in self.fanouts if fanout == 0 or not -1 <= fanout < _COUNT_LIMIT]
         if bad:
-            raise ValueError(f"fanouts holds {bad[0]}; each entry is a number of neighbours above 0, or -1 for all")
+            raise ValueError(
+                f"fanouts holds {bad[0]}; each entry is a number of neighbours from 1 to 2147483647, or -1 for all"
+            )
         return self
 
 
@@ -104,17 +110,17 @@ class ModelConfig(_Section):
         "pyg", description="What a user model's forward takes: (x, edge_index) or (blocks, x)."
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Further keyword arguments of a user model.")
-    hidden: int = Field(64, gt=0, description="Width of the hidden layers.")
+    hidden: int = Field(64, gt=0, lt=_WIDTH_LIMIT, description="Width of the hidden layers.")
     num_layers: int | None = Field(None, gt=0, description="Layers; must equal the number of fanouts.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout between layers, and on the input.")
-    heads: int = Field(4, gt=0, description="Attention heads (gat).")
+    heads: int = Field(4, gt=0, lt=_WIDTH_LIMIT, description="Attention heads (gat).")
 
 
 class TrainerConfig(_Section):
     """How the weights are fitted."""
 
     strategy: Literal["minibatch"] = Field("minibatch", description="Training strategy.")
-    epochs: int = Field(30, gt=0, description="Passes over the training nodes.")
+    epochs: int = Field(30, gt=0, lt=_COUNT_LIMIT, description="Passes over the training nodes.")
     lr: float = Field(0.01, gt=0, description="Learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="Optimizer.")

@@ -1,9 +1,11 @@
 """Lets a user's ``torch.nn.Module`` take the place of a built-in network."""
 
+import torch
 from torch import Tensor, nn
 
 from graphsys.core.errors import ConfigError
 from graphsys.models.base import BatchModel, GraphBatch
+from graphsys.models.user_code import user_code
 
 
 class PygAdapter(BatchModel):
@@ -21,12 +23,13 @@ class PygAdapter(BatchModel):
         Raises:
             ConfigError: The module returned something else.
         """
-        out: object = self.module(batch.x, batch.edge_index)
+        with user_code(_call(self.module, "forward(x, edge_index)")):
+            out: object = self.module(batch.x, batch.edge_index)
         good = isinstance(out, Tensor) and out.dim() == 2 and out.shape[1] == self.out_channels
         if not isinstance(out, Tensor) or not good or out.shape[0] < batch.batch_size:
             wanted = f"at least {batch.batch_size} rows (the seeds first) of {self.out_channels} outputs"
             raise ConfigError(_wrong_output(self.module, "forward(x, edge_index)", out, wanted))
-        return out[: batch.batch_size]
+        return _checked(self.module, "forward(x, edge_index)", out[: batch.batch_size])
 
 
 class DglAdapter(BatchModel):
@@ -45,14 +48,31 @@ class DglAdapter(BatchModel):
             ConfigError: The module returned something else.
         """
         blocks, x = batch.to_dgl()
-        out: object = self.module(blocks, x)
+        with user_code(_call(self.module, "forward(blocks, x)")):
+            out: object = self.module(blocks, x)
         if not isinstance(out, Tensor) or tuple(out.shape) != (batch.batch_size, self.out_channels):
             wanted = f"the {batch.batch_size} rows of the seeds with {self.out_channels} outputs"
             raise ConfigError(_wrong_output(self.module, "forward(blocks, x)", out, wanted))
-        return out
+        return _checked(self.module, "forward(blocks, x)", out)
 
 
 def _wrong_output(module: nn.Module, call: str, out: object, wanted: str) -> str:
-    kind = type(module)
     found = f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-    return f"{kind.__module__}:{kind.__qualname__}.{call} returned {found}; expected {wanted}"
+    return f"{_call(module, call)} returned {found}; expected {wanted}"
+
+
+def _call(module: nn.Module, call: str) -> str:
+    kind = type(module)
+    return f"{kind.__module__}:{kind.__qualname__}.{call}"
+
+
+def _checked(module: nn.Module, call: str, out: Tensor) -> Tensor:
+    """Return ``out``, once it is known to be of numbers that training can change."""
+    if not out.is_floating_point():
+        raise ConfigError(f"{_call(module, call)} returned numbers of type {out.dtype}; expected a floating-point type")
+    if torch.is_grad_enabled() and not out.requires_grad:
+        raise ConfigError(
+            f"{_call(module, call)} returned outputs that do not depend on its parameters, so it cannot be trained; "
+            f"leave out detach() and no_grad()"
+        )
+    return out
