@@ -51,8 +51,8 @@ class CsrRows:
             raise InputError(f"{self.indptr.shown} ends with {last[0]}; expected {self.indices.num_rows} entries")
 
     def _check(self, pointer: Array, first: int) -> None:
-        # An unsigned offset beyond 63 bits has turned negative, so it counts as a descent.
-        falls = np.flatnonzero(np.diff(pointer) < 0)
+        # Compared, for a difference may overflow: an unsigned offset beyond 63 bits has turned negative.
+        falls = np.flatnonzero(pointer[1:] < pointer[:-1])
         if falls.size:
             raise InputError(f"{self.indptr.shown} descends at row {first + int(falls[0])}; expected ascending offsets")
         if pointer[-1] > self.indices.num_rows:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,13 @@ def measure_disk(folder: Path) -> DiskSpeed:
     path = folder / f".graphsys-disk-speed-{os.getpid()}"
     with disk_errors("write", path):
         free = shutil.disk_usage(folder).free
-    num_blocks = max(1, min(FILE_BYTES, free // _FREE_SHARE) // _BLOCK_BYTES)
-    try:
-        write_s = _time_writes(path, num_blocks)
-        with DirectFile(path) as file:
-            read_s = _time_reads(file, num_blocks)
-            random_s = _time_random_reads(file)
-    finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+        num_blocks = max(1, min(FILE_BYTES, free // _FREE_SHARE) // _BLOCK_BYTES)
+        with path.open("wb", buffering=0) as written:
+            path.unlink()  # a call that is killed leaves nothing
+            write_s = _time_writes(written, num_blocks)
+            with DirectFile(Path(f"/proc/self/fd/{written.fileno()}")) as file:
+                read_s = _time_reads(file, num_blocks)
+                random_s = _time_random_reads(file)
     nbytes = num_blocks * _BLOCK_BYTES
     return DiskSpeed(
         read_bytes_s=nbytes / read_s,
@@ -89,16 +88,15 @@ def measure_disk(folder: Path) -> DiskSpeed:
     )
 
 
-def _time_writes(path: Path, num_blocks: int) -> float:
+def _time_writes(file: FileIO, num_blocks: int) -> float:
     # Random bytes, and other ones in every block: some devices compress, or store equal blocks once.
     block = np.random.default_rng(0).integers(0, 256, _BLOCK_BYTES, np.uint8)
-    with disk_errors("write", path), path.open("wb", buffering=0) as file:
-        started = time.perf_counter()
-        for index in range(num_blocks):
-            block[::PAGE] = index % 256
-            file.write(block.data)
-        drop_cache(file.fileno())
-        return time.perf_counter() - started
+    started = time.perf_counter()
+    for index in range(num_blocks):
+        block[::PAGE] = index % 256
+        file.write(block.data)
+    drop_cache(file.fileno())
+    return time.perf_counter() - started
 
 
 def _time_reads(file: DirectFile, num_blocks: int) -> float:

@@ -1,5 +1,6 @@
 """Writes that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 from graphsys.core.errors import DiskError
 
 PARTIAL_SUFFIX = ".partial"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder, then run the same command again",
@@ -22,6 +24,7 @@ _REASONS = {
     errno.ENOENT: "no such file or folder; check the path",
     errno.EIO: "the device reports an input/output error; check the disk",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "something else lies there; choose another path",
     errno.EISDIR: "it is a folder, not a file",
 }
 
@@ -66,6 +69,15 @@ def remove_path(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_artefact(folder: Path) -> None:
+    """Remove a folder; a kill at any moment leaves it whole, or what is left of it under its temporary name."""
+    partial = partial_path(folder)
+    remove_path(partial)
+    with disk_errors("remove", folder):
+        folder.rename(partial)
+    remove_path(partial)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file that takes the name ``path`` when the block ends well, and vanishes when it does not.
@@ -73,6 +85,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DiskError: The system refused; ``path`` is as it was.
     """
+    _refuse_inside_artefact(path)
     partial = partial_path(path)
     with disk_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,20 +162,39 @@ def claimed_folder(path: Path, *, name: Path | None = None) -> Iterator[None]:
     Raises:
         DiskError: Another process holds the claim, or the system refused.
     """
+    _refuse_inside_artefact(name or path, itself=name is None)
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         with disk_errors("write", name or path):
             path.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            _claim(fd, path, name or path)
+        with _locked_folder(path, name or path):
             yield
-        finally:
-            os.close(fd)
     finally:
         for folder in new:
             with suppress(OSError):  # it holds something, or went already
                 folder.rmdir()
+
+
+@contextmanager
+def _locked_folder(path: Path, name: Path) -> Iterator[None]:
+    with disk_errors("write", name):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _claim(fd, path, name)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _refuse_inside_artefact(path: Path, *, itself: bool = False) -> None:
+    # A file that the artefact's manifest does not name would make it count as damaged.
+    with disk_errors("write", path):
+        for folder in (*([path] if itself else []), *path.absolute().parents):
+            manifest = folder / "manifest.json"
+            if manifest.is_file() and b'"format":"graphsys.' in manifest.read_bytes():
+                raise DiskError(
+                    f"nothing may be written to {path}: {folder} is an artefact; choose a path outside of it"
+                )
 
 
 def _claim(fd: int, path: Path, name: Path) -> None:
@@ -182,13 +214,27 @@ def _claim(fd: int, path: Path, name: Path) -> None:
 
 
 def _replace_folder(new: Path, old: Path) -> None:
-    # A folder cannot be renamed over a full one. Between the two renames the old artefact has another name; the
-    # window is two system calls, and the next run finds either the new artefact or none and builds it again.
+    """Give ``new`` the name ``old`` and remove what had it; at every moment one of the two has that name."""
+    # A folder cannot be renamed over a full one. The old one is locked, because it gets the temporary name: another
+    # writer must not take it for its own while it is being removed.
+    with _locked_folder(old, old):
+        if _exchange(new, old):
+            fsync_path(old.parent)
+            remove_path(new)
+            return
+    # Some network file systems cannot. Between these two calls the old artefact has another name; a run killed there
+    # finds none the next time, and builds it again.
     retired = old.with_name(f".{old.name}.retired")
     remove_path(retired)
     old.rename(retired)
     new.rename(old)
     remove_path(retired)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths trade their names in one step; False where the system or the file system cannot."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)  # Python has no name for it
+    return call is not None and call(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0
 
 
 def _fsync_tree(folder: Path) -> None:

@@ -286,8 +286,9 @@ def _check_room(folder: Path, table: NodeTable) -> None:
     least, free = 8 * (table.num_nodes or 0), shutil.disk_usage(folder).free
     if least > free:
         raise DiskError(
-            f"node type '{table.node_type}' is said to have {table.num_nodes:,} nodes, which take {format_bytes(least)} "
-            f"at least, but the disk has {format_bytes(free)} free; correct the number, or choose a larger disk"
+            f"node type '{table.node_type}' is said to have {table.num_nodes:,} nodes, which take "
+            f"{format_bytes(least)} at least, but the disk has {format_bytes(free)} free; correct the number, or "
+            f"choose a larger disk"
         )
 
 

@@ -150,6 +150,7 @@ def check_replaceable(path: Path, kind: str) -> None:
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return
     shown = kind.replace("_", " ")
+    article = "an" if shown[0] in "aeiou" else "a"
     try:
         read_manifest(path, kind)
     except FormatVersionError:
@@ -162,7 +163,7 @@ def check_replaceable(path: Path, kind: str) -> None:
             ) from error
     except ArtefactError as error:
         raise ArtefactError(
-            f"{path} is not a {shown}; --overwrite replaces {shown}s only, so choose another --out"
+            f"{path} is not {article} {shown}; --overwrite replaces {shown}s only, so choose another --out"
         ) from error
 
 

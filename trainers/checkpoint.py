@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from graphsys.core.errors import ArtefactError, CorruptError
-from graphsys.storage.files import atomic_folder, disk_errors, remove_path
+from graphsys.storage.files import atomic_folder, disk_errors, remove_artefact, remove_path
 from graphsys.storage.manifest import Manifest, file_checksum, read_manifest, verify_folder, write_manifest
 from graphsys.trainers.run_folder import RunFolder
 
@@ -154,9 +154,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path=path, manifest=manifest, state=state)
 
 
-def prune_checkpoints(folder: Path) -> None:
-    """Remove all but the newest checkpoints, and what killed runs left under temporary names."""
-    for path in list_checkpoints(folder)[:-KEEP]:
-        remove_path(path)
+def prune_checkpoints(folder: Path, *, keep: int = KEEP) -> None:
+    """Remove all but the newest ``keep`` checkpoints, oldest first, and what killed runs left under temporary names."""
+    found = list_checkpoints(folder)
+    for path in found[: max(len(found) - keep, 0)]:
+        remove_artefact(path)
     for leftover in folder.glob(".step-*"):
         remove_path(leftover)

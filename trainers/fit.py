@@ -17,7 +17,7 @@ from graphsys.trainers.logs import RunLog, read_log
 from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
-from graphsys.trainers.resume import find_earlier, forget, is_finished, take_over
+from graphsys.trainers.resume import find_earlier, forget, is_finished, take_over, training_parents
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
@@ -78,6 +78,7 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
     info = store.node_type(run.task.node_type)
     objective = resolve_objective(run.task, info)
     node = training_nodes(store, info.name)
+    parents = training_parents(run, store)
     earlier = None if overwrite else find_earlier(run, store)
     if earlier is not None and is_finished(run, earlier):
         return _skipped(run, earlier)
@@ -96,7 +97,7 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
         write_config(run)
         feed.prepare(progress, state.step)
         with measure("train") as report:
-            path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), store=store)
+            path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=parents)
         _fill_report(report, feed)
     return _result(run, load_checkpoint(path), {**feed.reports, "train": report}, skipped=False)
 
@@ -113,9 +114,8 @@ def _train(
     progress: Progress,
     *,
     lines: int,
-    store: Store,
+    parents: dict[str, str],
 ) -> Path:
-    parents = {"store": store.fingerprint}
     with RunLog(RunFolder(run.out).logs, num_lines=lines, step=state.step) as log:
         return TrainingLoop(run, state, setting, feed, log, parents=parents).run(progress)
 

@@ -27,6 +27,7 @@ from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.layerwise import LayerTally, layer_width, run_layer
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective
+from graphsys.trainers.resume import changed_parents
 from graphsys.trainers.run_folder import RunFolder, differing_keys, training_identity
 from graphsys.trainers.whole_batches import run_whole_batches
 
@@ -98,7 +99,7 @@ def _check_origin(run: RunConfig, store: Store, path: Path, manifest: Manifest) 
             f"{path} was trained on another store than {store.path} ({manifest.parents['store'][:12]}, found "
             f"{store.fingerprint[:12]}); name that store, or train again with another 'out'"
         )
-    changed = differing_keys(manifest.config, training_identity(run))
+    changed = [*changed_parents(run, store, manifest), *differing_keys(manifest.config, training_identity(run))]
     if changed:
         raise StaleArtefactError(
             f"{path} was trained with other settings ({'; '.join(changed)}); restore them, or train again with "

@@ -20,6 +20,7 @@ from graphsys.models.gcn import GCN
 from graphsys.models.gin import GIN
 from graphsys.models.sage import GraphSAGE
 from graphsys.models.user_code import user_code
+from graphsys.storage.manifest import file_checksum, fingerprint
 
 _BUILT_IN: dict[str, type[GraphSAGE] | type[GCN] | type[GIN]] = {"sage": GraphSAGE, "gcn": GCN, "gin": GIN}
 _INITIAL_WEIGHTS = 0x1417  # keeps the draws of the initial weights apart from those of any step
@@ -99,6 +100,21 @@ def import_class(path: str) -> type[nn.Module]:
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise ConfigError(f"model.class {path}: '{class_name}' is no torch.nn.Module class; derive it from one")
     return kind
+
+
+def model_code(config: ModelConfig) -> str | None:
+    """Return a fingerprint of the file that defines the user's class; None for a built-in network.
+
+    What the file imports is not part of it. A class without a source file has the fingerprint of its name.
+
+    Raises:
+        ConfigError: As :func:`import_class`.
+    """
+    if config.class_path is None:
+        return None
+    kind = import_class(config.class_path)
+    path = Path(getattr(sys.modules[kind.__module__], "__file__", None) or "")
+    return file_checksum(path) if path.is_file() else fingerprint(config.class_path)
 
 
 def _construct(path: str, kind: type[nn.Module], offered: dict[str, Any], kwargs: dict[str, Any]) -> nn.Module:

@@ -5,15 +5,12 @@ import numpy.typing as npt
 
 from graphsys.core.types import NodeIds
 from graphsys.storage.jit import njit
+from graphsys.storage.rank_index import popcount
 
 Words = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 _ONE = np.uint64(1)
-_PAIRS = np.uint64(0x5555555555555555)
-_NIBBLES = np.uint64(0x3333333333333333)
-_BYTES = np.uint64(0x0F0F0F0F0F0F0F0F)
-_SUM = np.uint64(0x0101010101010101)
 
 
 class NodeSet:
@@ -54,15 +51,6 @@ class NodeSet:
         out = np.empty(node.shape[0], np.int32)
         _positions(self._bits, self._before, node, out)
         return out
-
-
-@njit
-def _count(word: np.uint64) -> int:
-    """Return the number of set bits, by summing pairs, nibbles, bytes."""
-    word = word - ((word >> _ONE) & _PAIRS)
-    word = (word & _NIBBLES) + ((word >> np.uint64(2)) & _NIBBLES)
-    word = (word + (word >> np.uint64(4))) & _BYTES
-    return int((word * _SUM) >> np.uint64(56))
 
 
 @njit
@@ -107,7 +95,7 @@ def _rank(bits: Words, before: NodeIds) -> int:
     total = 0
     for word in range(bits.shape[0]):
         before[word] = total
-        total += _count(bits[word])
+        total += popcount(bits[word])
     return total
 
 
@@ -118,7 +106,7 @@ def _members(bits: Words, out: NodeIds) -> None:
         left = bits[word]
         while left:
             lowest = left & (~left + _ONE)
-            out[place] = word * 64 + _count(lowest - _ONE)
+            out[place] = word * 64 + popcount(lowest - _ONE)
             place += 1
             left ^= lowest
 
@@ -128,4 +116,4 @@ def _positions(bits: Words, before: NodeIds, node: Ids, out: npt.NDArray[np.int3
     for index in range(node.shape[0]):
         word = node[index] >> 6
         lower = (_ONE << np.uint64(node[index] & 63)) - _ONE
-        out[index] = before[word] + _count(bits[word] & lower)
+        out[index] = before[word] + popcount(bits[word] & lower)

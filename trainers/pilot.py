@@ -8,10 +8,12 @@ import numpy as np
 
 from graphsys.core.config import RunConfig
 from graphsys.core.types import BatchKey, NodeIds, Topology
+from graphsys.core.units import MIB
 from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
 
 PILOT_BATCHES = 8
+_LEAST_MEMORY = 64 * MIB  # for one batch, whatever the budget: its size tells which budget would do
 _MARGIN = 1.15  # the largest of a run's batches over the largest of the pilot's
 
 
@@ -57,6 +59,9 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
 
     Args:
         topology: in-edges of the graph; may be memory-mapped.
+
+    Raises:
+        MemoryBudgetError: Sampling a single batch takes more than ``run.memory`` and 64 MiB.
     """
     count = min(PILOT_BATCHES, schedule.num_batches)
     positions = np.unique(np.linspace(0, schedule.num_batches - 1, count).astype(np.int64))
@@ -67,7 +72,9 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
         seeds = schedule.seeds(int(position))
         key = BatchKey(seed=schedule.seed, epoch=seeds.epoch, batch_id=seeds.batch_id)
         started = time.perf_counter()
-        batch = sample_neighbors(topology, seeds.node, run.sampler.fanouts, key=key)
+        batch = sample_neighbors(
+            topology, seeds.node, run.sampler.fanouts, key=key, memory=max(run.memory, _LEAST_MEMORY)
+        )
         seconds.append(time.perf_counter() - started)
         sizes.append((batch.num_nodes, batch.num_edges))
         trace.append(batch.node)

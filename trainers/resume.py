@@ -5,7 +5,8 @@ from graphsys.core.errors import StaleArtefactError
 from graphsys.storage.files import remove_path
 from graphsys.storage.manifest import Manifest, read_manifest
 from graphsys.storage.store import Store
-from graphsys.trainers.checkpoint import KIND, Checkpoint, latest_checkpoint, load_checkpoint
+from graphsys.trainers.checkpoint import KIND, Checkpoint, latest_checkpoint, load_checkpoint, prune_checkpoints
+from graphsys.trainers.model_factory import model_code
 from graphsys.trainers.run_folder import RunFolder, differing_keys, training_identity
 from graphsys.trainers.state import TrainState
 
@@ -34,11 +35,27 @@ def _changes(run: RunConfig, store: Store, manifest: Manifest) -> list[str]:
     before, after = manifest.config, training_identity(run)
     epochs = before["trainer"]["epochs"]
     after["trainer"]["epochs"] = min(after["trainer"]["epochs"], epochs)
-    changes = differing_keys(before, after)
-    origin = manifest.parents["store"]
-    if origin != store.fingerprint:
-        changes.insert(0, f"store {origin[:12]} -> {store.fingerprint[:12]}")
-    return changes
+    return [*changed_parents(run, store, manifest), *differing_keys(before, after)]
+
+
+def training_parents(run: RunConfig, store: Store) -> dict[str, str]:
+    """Return the fingerprints of what a training is made from: the store, and the user's code of the network.
+
+    Raises:
+        ConfigError: The user's class cannot be imported.
+    """
+    code = model_code(run.model)
+    return {"store": store.fingerprint} if code is None else {"store": store.fingerprint, "model_code": code}
+
+
+def changed_parents(run: RunConfig, store: Store, manifest: Manifest) -> list[str]:
+    """Return one "name old -> new" per parent that a checkpoint has and a training of ``run`` would not have."""
+    before, after = manifest.parents, training_parents(run, store)
+    return [
+        f"{name} {before.get(name, 'none')[:12]} -> {after.get(name, 'none')[:12]}"
+        for name in ("store", "model_code")
+        if before.get(name) != after.get(name)
+    ]
 
 
 def is_finished(run: RunConfig, earlier: Checkpoint) -> bool:
@@ -66,5 +83,6 @@ def take_over(state: TrainState, earlier: Checkpoint) -> None:
 def forget(run: RunConfig) -> None:
     """Remove the checkpoints and logs of an earlier training."""
     folder = RunFolder(run.out)
-    remove_path(folder.checkpoints)
+    # Oldest first: a call killed here leaves the earlier training as it was, or none.
+    prune_checkpoints(folder.checkpoints, keep=0)
     remove_path(folder.logs)

@@ -1,5 +1,6 @@
 """One optimizer step, and one pass over a validation split."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,21 +63,32 @@ def train_step(state: TrainState, batch: LabelledBatch, setting: Setting) -> Ten
 
 
 def check_finite(state: TrainState, config: TrainerConfig) -> None:
-    """Refuse to go on after a loss that is no number.
+    """Refuse to go on after a loss or a weight that is no number.
 
     Raises:
-        ConfigError: The open epoch holds such a loss.
+        ConfigError: The open epoch holds such a loss, or the model such a weight.
     """
-    total = float(state.epoch_loss)
     if not torch.isfinite(state.epoch_loss):
-        raise ConfigError(
-            f"training broke off in epoch {state.epoch} by step {state.step}: the loss became {total}; lower "
-            f"trainer.lr (now {config.lr:g}), or use trainer.precision float32 (now {config.precision})"
-        )
+        raise _diverged(state, config, f"the loss became {float(state.epoch_loss)}")
+    # The last step of an epoch may spoil weights whose loss nobody sees.
+    spoilt = [name for name, weight in state.model.named_parameters() if not torch.isfinite(weight).all()]
+    if spoilt:
+        raise _diverged(state, config, f"the weights {spoilt[0]} are no numbers any more")
+
+
+def _diverged(state: TrainState, config: TrainerConfig, what: str) -> ConfigError:
+    return ConfigError(
+        f"training broke off in epoch {state.epoch} by step {state.step}: {what}; lower "
+        f"trainer.lr (now {config.lr:g}), or use trainer.precision float32 (now {config.precision})"
+    )
 
 
 def validate(state: TrainState, batches: Iterable[LabelledBatch], setting: Setting) -> dict[str, float]:
-    """Return the loss and metrics of the model as it is, by name; empty when no row has a label."""
+    """Return the loss and metrics of the model as it is, by name; empty when no row has a label.
+
+    Raises:
+        ConfigError: One of them is no number.
+    """
     scores = Scores(setting.objective, setting.device)
     state.model.eval()
     with torch.inference_mode():
@@ -84,7 +96,11 @@ def validate(state: TrainState, batches: Iterable[LabelledBatch], setting: Setti
             with autocast(setting.device, setting.config):
                 output = state.model(batch)
             scores.update(output, _labels(batch))
-    return scores.compute()
+    found = scores.compute()
+    for name, value in found.items():
+        if not math.isfinite(value):
+            raise _diverged(state, setting.config, f"the {name} of the validation became {value}")
+    return found
 
 
 def _labels(batch: LabelledBatch) -> Tensor:

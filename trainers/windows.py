@@ -152,10 +152,12 @@ class WindowSet:
             raise ValueError(f"the windows of split '{self._split}' are closed; open them again")
         kept = self._kept(first)
         with self._lock:
+            # Also a window that is not kept, and so forgotten here, may still be in the making.
+            busy = any(future.running() for future in self._futures.values())
             for index, future in list(self._futures.items()):
                 if index not in kept or (future.done() and future.exception() is not None):
                     self._drop(index)
-            if not any(future.running() for future in self._futures.values()):
+            if not busy:
                 self._maker.tidy(kept)
         self._request(first)
         self._request(first + 1)

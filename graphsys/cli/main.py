@@ -1,6 +1,7 @@
 """The program ``graphsys``: runs one command and turns its outcome into an exit code.
 
-0: done. 1: a bug in graphsys, with a traceback. 2: something the user can mend, in one sentence. 130: Ctrl-C. 143: SIGTERM.
+0: done. 1: a bug in graphsys, with a traceback. 2: something the user can mend, in one sentence. 130: Ctrl-C. 143:
+SIGTERM.
 """
 
 import signal
@@ -32,10 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(str(error))
     except typer.TyperException as error:
         return _refuse(_usage(error))
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
-    except _Terminated:
-        return TERMINATED
+    except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
+        return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
     except MemoryError as error:
         return _refuse(f"this machine has not enough memory: {error or 'an allocation failed'}; make the input smaller")
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug, and is shown whole
@@ -53,7 +52,7 @@ def _unwinding_on_sigterm() -> Iterator[None]:
         yield  # only the main thread may set handlers
         return
 
-    def unwind(number: int, frame: FrameType | None) -> None:
+    def unwind(_number: int, _frame: FrameType | None) -> None:
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, unwind)

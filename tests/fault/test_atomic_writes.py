@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from graphsys.core.errors import DiskError
-from graphsys.storage.files import SequentialWriter, atomic_file, atomic_folder
+from graphsys.storage import files
+from graphsys.storage.files import SequentialWriter, atomic_file, atomic_folder, claimed_folder, remove_artefact
 
 CALLS = ["fsync", "replace", "rename", "mkdir", "open"]
 
@@ -29,6 +30,21 @@ class FailingCall:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._left -= 1
         return self._real(*args, **kwargs)
+
+
+class DyingCall:
+    """Ends the process, as SIGKILL does, once ``call`` was done ``after`` times and once more."""
+
+    def __init__(self, call: Callable[..., Any], after: int) -> None:
+        self._call = call
+        self._left = after
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._call(*args, **kwargs)
+        if self._left == 0:
+            os._exit(0)
+        self._left -= 1
+        return result
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -105,6 +121,56 @@ def test_an_existing_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("name", ["rename", "unlink", "rmdir", "fsync"])
+@pytest.mark.parametrize("after", range(4))
+def test_a_replacement_killed_after_any_disk_call_leaves_the_old_or_the_new_folder(
+    tmp_path: Path, name: str, after: int
+) -> None:
+    path = tmp_path / "a"
+    for content in (b"1", b"2"):
+        with atomic_folder(path, overwrite=True) as folder:
+            (folder / "x").write_bytes(content)
+    child = os.fork()
+    if child == 0:
+        try:
+            setattr(os, name, DyingCall(getattr(os, name), after))
+            with atomic_folder(path, overwrite=True) as folder:
+                (folder / "x").write_bytes(b"3")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (path / "x").read_bytes() in (b"2", b"3")
+    with atomic_folder(path, overwrite=True) as folder:
+        (folder / "x").write_bytes(b"4")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_is_replaced_also_where_the_system_cannot_exchange_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchange", lambda _a, _b: False)
+    for content in (b"1", b"2", b"3"):
+        with atomic_folder(tmp_path / "a", overwrite=True) as folder:
+            (folder / "x").write_bytes(content)
+    assert (tmp_path / "a" / "x").read_bytes() == b"3"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_removal_that_breaks_off_leaves_no_half_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_bytes(b"1")
+    with monkeypatch.context() as patch:
+        FailingCall(patch, "rmdir", 0)
+        with pytest.raises(DiskError):
+            remove_artefact(tmp_path / "a")
+    assert os.listdir(tmp_path) == [".a.partial"]
+    (tmp_path / "a").mkdir()
+    remove_artefact(tmp_path / "a")
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_a_killed_write_left_is_cleared_by_the_next(tmp_path: Path) -> None:
     left = tmp_path / ".a.partial"
     left.mkdir()
@@ -113,6 +179,38 @@ def test_what_a_killed_write_left_is_cleared_by_the_next(tmp_path: Path) -> None
         (folder / "x").write_bytes(b"1")
     assert sorted(os.listdir(tmp_path)) == ["a"]
     assert os.listdir(tmp_path / "a") == ["x"]
+
+
+def test_a_second_writer_of_a_folder_is_refused_and_the_first_is_undisturbed(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with atomic_folder(path) as folder:
+        (folder / "x").write_bytes(b"1")
+        with pytest.raises(DiskError, match=f"another process is writing {path}"), atomic_folder(path):
+            pass
+        assert (folder / "x").read_bytes() == b"1"
+    assert (path / "x").read_bytes() == b"1"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_second_writer_of_a_file_is_refused_and_the_first_is_undisturbed(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with atomic_file(path) as file:
+        file.write(b"1")
+        with pytest.raises(DiskError, match=f"another process is writing {path}"), atomic_file(path):
+            pass
+    assert path.read_bytes() == b"1"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_claim_creates_the_folder_and_takes_it_away_when_nothing_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "first"
+    with claimed_folder(path), pytest.raises(DiskError, match="another process is writing"), claimed_folder(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with claimed_folder(path):
+        (path / "x").write_bytes(b"1")
+    with claimed_folder(path):
+        assert os.listdir(path) == ["x"]
 
 
 def test_a_sequential_writer_keeps_what_it_was_given(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from graphsys.storage.store import Store
 from graphsys.trainers.checkpoint import KIND, checkpoint_path, save_checkpoint
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective
+from graphsys.trainers.resume import training_parents
 from graphsys.trainers.run_folder import RunFolder, training_identity
 
 
@@ -37,7 +38,7 @@ def train_nothing(run: RunConfig, *, seed: int = 0, step: int = 1) -> None:
     manifest = Manifest(
         kind=KIND,
         config=training_identity(run),
-        parents={"store": store.fingerprint},
+        parents=training_parents(run, store),
         content={"step": step, "epoch": 1, "final": True, "chosen": "last"},
     )
     save_checkpoint(checkpoint_path(RunFolder(run.out).checkpoints, step), {"model": weights}, manifest)

@@ -118,13 +118,21 @@ def run_config(store: Path, out: Path, **sections: Any) -> RunConfig:
 class MemoryFeed:
     """Batches sampled from a graph in memory when they are asked for: what a loader gives, without disk or threads."""
 
-    def __init__(self, graph: MemoryGraph, run: RunConfig, *, validation: bool = True, alone: bool = False) -> None:
+    def __init__(
+        self,
+        graph: MemoryGraph,
+        run: RunConfig,
+        *,
+        validation: bool = True,
+        alone: bool = False,
+        batch_size: int = 16,
+    ) -> None:
         self.validates_alone = alone
         self._graph = graph
         self._run = run
         self._validation = validation
         num_train = graph.x.shape[0] // 2
-        self._train = [range(at, min(at + 16, num_train)) for at in range(0, num_train, 16)]
+        self._train = [range(at, min(at + batch_size, num_train)) for at in range(0, num_train, batch_size)]
         self._val = [range(num_train, num_train + 10), range(num_train + 10, num_train + 20)]
 
     @property

@@ -1,5 +1,6 @@
 """Bad input gets one clear sentence, exit code 2, no traceback, and nothing half-written."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.refusals import assert_refused
+import torch
+from helpers.refusals import assert_refused, snapshot
+from torch_geometric.data import HeteroData
+
+from graphsys.cli.main import main
 
 NUM_NODES = 60
 
@@ -94,6 +99,40 @@ def text_as_edges(folder: Path) -> list[str]:
     return import_argv(path)
 
 
+def sparse(**changes: np.ndarray) -> Build:
+    """Import features in four sparse parts, some of them replaced."""
+    parts = {
+        "x_indptr": np.arange(NUM_NODES + 1),
+        "x_indices": np.zeros(NUM_NODES, np.int64),
+        "x_data": np.ones(NUM_NODES, np.float32),
+        "x_shape": np.array([NUM_NODES, 4]),
+    }
+
+    def build(folder: Path) -> list[str]:
+        graph = {name: array for name, array in arrays().items() if name != "x"} | parts | changes
+        np.savez(folder / "graph.npz", allow_pickle=False, **graph)
+        return import_argv(folder / "graph.npz")
+
+    return build
+
+
+def too_many_nodes(folder: Path) -> list[str]:
+    edge_index = arrays()["edge_index"]
+    np.savez(folder / "graph.npz", allow_pickle=False, edge_index=edge_index, num_nodes=np.array(10**16))
+    return import_argv(folder / "graph.npz")
+
+
+def pipe(folder: Path) -> list[str]:
+    os.mkfifo(folder / "graph.pt")
+    return import_argv(folder / "graph.pt")
+
+
+def no_graph_inside(folder: Path) -> list[str]:
+    torch.save(HeteroData(), folder / "graph.pt")
+    return import_argv(folder / "graph.pt")
+
+
+BEYOND_63_BITS = np.append(np.arange(NUM_NODES), [2**63 + 7]).astype(np.uint64)
 NAN, INF = float("nan"), float("inf")
 IMPORTS: dict[str, tuple[Build, tuple[str, ...]]] = {
     "missing column": (lambda folder: tables(folder, src="source"), ("edges.csv", "'src'", "source")),
@@ -118,6 +157,15 @@ IMPORTS: dict[str, tuple[Build, tuple[str, ...]]] = {
     "split of an unknown node": (bad_array("train", 3, NUM_NODES), ("train", str(NUM_NODES))),
     "node in two splits": (bad_array("train", 3, 31), ("31", "train", "val")),
     "split without labels": (without("y"), ("splits", "labels")),
+    "sparse offsets in a table": (sparse(x_indptr=np.arange(NUM_NODES + 1)[:, None]), ("x_indptr", "[61, 1]")),
+    "sparse values in a table": (sparse(x_data=np.ones((NUM_NODES, 1))), ("x_data", "[60, 1]")),
+    "sparse offsets beyond 63 bits": (sparse(x_indptr=BEYOND_63_BITS), ("x_indptr", "row 59")),
+    "number of nodes that is text": (replaced(num_nodes=np.array("many")), ("num_nodes", "whole number")),
+    "number of nodes below zero": (replaced(num_nodes=np.array(-3)), ("num_nodes", "-3")),
+    "more nodes than the disk holds": (too_many_nodes, ("10,000,000,000,000,000", "free")),
+    "more nodes than memory holds": (bad_array("train", 3, 2**62), ("4611686018427387904",)),
+    "pipe": (pipe, ("graph.pt", "regular file")),
+    "no nodes, no edges": (no_graph_inside, ("neither nodes nor edges",)),
     "empty npz": (empty("graph.npz"), ("graph.npz",)),
     "empty csv": (empty("edges.csv"), ("edges.csv",)),
     "empty parquet": (empty("edges.parquet"), ("edges.parquet",)),
@@ -145,3 +193,29 @@ def test_an_import_over_something_else_is_refused(tmp_path: Path, capsys: pytest
     (tmp_path / "out.gs").mkdir()
     (tmp_path / "out.gs" / "thesis.txt").write_text("years of work")
     assert_refused(import_argv(npz(tmp_path)), names=("out.gs",), work=tmp_path, capsys=capsys)
+
+
+def test_overwrite_replaces_only_what_the_command_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/thesis.txt").write_text("years of work")
+    (tmp_path / "docs/manifest.json").write_text('{"name": "of another program"}')
+    source = npz(tmp_path)
+    for argv in (
+        ["import", str(source), "--quiet"],
+        ["generate", "--nodes=9", "--edges=9", "--classes=2", "--quiet"],
+    ):
+        full = [*argv, f"--out={tmp_path / 'docs'}", "--overwrite"]
+        assert_refused(full, names=("docs", "--overwrite replaces"), work=tmp_path, capsys=capsys)
+
+
+def test_nothing_is_written_into_an_artefact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = npz(tmp_path)
+    assert main(import_argv(source)) == 0
+    before = snapshot(tmp_path)
+    for argv in (
+        ["import", str(source), "--quiet"],
+        ["generate", "--nodes=9", "--edges=9", "--classes=2", "--quiet"],
+    ):
+        full = [*argv, f"--out={tmp_path / 'out.gs' / 'nodes' / 'more'}"]
+        assert_refused(full, names=("out.gs", "artefact"), work=tmp_path, capsys=capsys)
+    assert snapshot(tmp_path) == before

@@ -12,6 +12,7 @@ from helpers.refusals import assert_refused, snapshot
 
 from graphsys.cli.main import main
 from graphsys.core.types import Array
+from graphsys.storage.files import claimed_folder
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.storage.verify import verify
 
@@ -47,6 +48,12 @@ SETTINGS: dict[str, tuple[list[str], Names]] = {
     "unknown section": (train("trainr.lr=1"), ("trainr", "trainer")),
     "wrong type": (train("sampler.batch_size=many"), ("sampler.batch_size", "many", "integer")),
     "value out of range": (train("trainer.lr=-1"), ("trainer.lr", "-1")),
+    "learning rate without end": (train("trainer.lr=.inf"), ("trainer.lr", "inf", "finite")),
+    "epochs without end": (train("trainer.epochs=999999999999999999999"), ("trainer.epochs", "2147483648")),
+    "fanout beyond 32 bits": (train("sampler.fanouts=[1180591620717411303424, 2]"), ("fanouts", "2147483647")),
+    "out inside the store": (train("out=graph.gs/run"), ("graph.gs/run", "artefact")),
+    "out that is the store": (train("out=graph.gs"), ("graph.gs", "artefact")),
+    "out that is a file": (train("out=run.yaml"), ("run.yaml", "something else lies there")),
     "unknown choice": (train("model.name=transformer"), ("model.name", "transformer", "sage")),
     "fanouts that do not match the layers": (train("model.num_layers=3"), ("fanouts", "2", "3")),
     "no fanouts": (train("sampler.fanouts=[]"), ("fanouts",)),
@@ -89,6 +96,15 @@ STALE: dict[str, tuple[list[str], Names]] = {
     "evaluate another model": (["evaluate", "run.yaml", "--set", "model.hidden=9"], ("model.hidden", "9")),
     "embed from another store": (["embed", "run.yaml", "--set", "store=other.gs"], ("step-", "another store")),
     "embed another layer over a table": (["embed", "run.yaml", "--set", "embed.layer=1"], ("embeddings.gs", "layer")),
+    "embed over a store, come what may": (
+        ["embed", "run.yaml", "--out", "graph.gs", "--overwrite"],
+        ("graph.gs", "--overwrite replaces embedding tables only"),
+    ),
+    "embed into a store": (["embed", "run.yaml", "--out", "graph.gs/table"], ("graph.gs", "artefact")),
+    "export into a table": (
+        ["export", "run/embeddings.gs", "--to=npy", "--out=run/embeddings.gs/x.npy"],
+        ("embeddings.gs", "artefact"),
+    ),
     "embed over a store": (["embed", "run.yaml", "--out", "graph.gs"], ("graph.gs", "store")),
     "evaluate before training": (["evaluate", "run.yaml", "--set", "out=new"], ("new", "train")),
     "import other files over a store": (["import", "raw-1", "--out", "graph.gs"], ("graph.gs", "--overwrite")),
@@ -228,7 +244,8 @@ def test_a_store_that_lacks_what_training_needs_is_refused(
     np.savez(tmp_path / "bare.npz", allow_pickle=False, **arrays)
     assert main(["import", str(tmp_path / "bare.npz"), "--out", str(tmp_path / "bare.gs"), "--quiet"]) == 0
     run = write_run(tmp_path, store=tmp_path / "bare.gs")
-    assert_refused(["train", str(run), "--quiet"], names=names, work=tmp_path, capsys=capsys)
+    for command in ("train", "plan", "pack"):
+        assert_refused([command, str(run), "--quiet"], names=names, work=tmp_path, capsys=capsys)
 
 
 # command, argument that places its output
@@ -275,3 +292,12 @@ def test_a_training_that_meets_a_full_disk_goes_on_once_there_is_room(
         assert main([*argv, "--set", f"out={disk / 'out'}"]) == 0
         whole = open_sealed_json(job / "run/result.json")
         assert open_sealed_json(disk / "out/result.json")["test"] == whole["test"]
+
+
+@pytest.mark.parametrize("command", ["train", "pack", "evaluate", "embed"])
+def test_a_run_that_another_process_is_writing_is_left_alone(
+    command: str, job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [command, str(job / "run.yaml"), "--quiet", "--overwrite"]
+    with claimed_folder(job / "run"):
+        assert_refused(argv, names=("another process is writing", "run"), work=job, capsys=capsys)

@@ -1,4 +1,7 @@
+import os
 import re
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import graphsys
 from graphsys.cli import app
 from graphsys.cli.main import main
 from graphsys.core.errors import InputError
+from graphsys.storage.files import atomic_folder
 
 NAMES = [name for name, *_ in app.COMMANDS]
 
@@ -45,6 +49,29 @@ def test_an_error_of_ours_becomes_one_sentence_and_two(
     failing_with(InputError("edges.csv has no column\n 'src'; it has 'a', 'b'"))
     assert main(["fail"]) == 2
     assert capsys.readouterr().err == "error: edges.csv has no column 'src'; it has 'a', 'b'\n"
+
+
+def test_sigterm_ends_the_command_like_an_error_so_that_it_cleans_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        """Wait for the signal."""
+        with atomic_folder(tmp_path / "a"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    monkeypatch.setattr(app, "COMMANDS", (*app.COMMANDS, ("fail", fail, "Test", "graphsys fail")))
+    assert main(["fail"]) == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_too_little_memory_in_the_machine_is_a_sentence(
+    failing_with: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing_with(MemoryError("Unable to allocate 9.09 TiB"))
+    assert main(["fail"]) == 2
+    assert "enough memory: Unable to allocate 9.09 TiB" in capsys.readouterr().err
 
 
 def test_anything_else_is_a_bug_with_its_traceback_and_one(

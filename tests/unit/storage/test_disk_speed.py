@@ -52,3 +52,11 @@ def test_a_cache_folder_that_cannot_be_written_does_no_harm(tmp_path: Path, monk
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match=r"cannot write .*graphsys-disk-speed"):
         measure_disk(tmp_path / "gone")
+
+
+def test_a_measurement_that_is_killed_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    seen: list[list[Path]] = []
+    monkeypatch.setattr(module, "drop_cache", lambda _fd: seen.append(list((tmp_path / "runs").iterdir())))
+    measure_disk(tmp_path / "runs")
+    assert seen == [[]]

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,25 @@ def test_checkpoints_are_listed_oldest_first_and_the_newest_two_survive_pruning(
     prune_checkpoints(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "step-00000200", "step-1000000000"]
     assert latest_checkpoint(tmp_path) == paths[1]
+
+
+def test_a_pruning_that_breaks_off_leaves_whole_checkpoints_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [save(tmp_path, step) for step in (1, 2, 3)]
+    folder = RunFolder(tmp_path).checkpoints
+
+    def die(path: Path, **_: Any) -> None:
+        next(path.iterdir()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            prune_checkpoints(folder, keep=0)
+    assert [load_checkpoint(path).path for path in list_checkpoints(folder)] == paths[1:]
+    prune_checkpoints(folder, keep=0)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_run_without_finished_training_is_told_to_train(tmp_path: Path) -> None:

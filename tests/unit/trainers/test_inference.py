@@ -1,3 +1,5 @@
+import inspect
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from graphsys.core.progress import SilentProgress, Task
 from graphsys.models.base import LayerHop, LayerwiseModel
 from graphsys.storage.manifest import read_manifest, verify_folder
 from graphsys.storage.store import Store
+from graphsys.trainers.fit import fit
 from graphsys.trainers.inference import KIND, Trained, infer, layer_folder, open_trained
 from graphsys.trainers.run_folder import RunFolder
 
@@ -130,6 +133,22 @@ def test_whole_neighbourhoods_in_a_small_budget_give_the_same_outputs(store: Pat
     large = infer(opened(store, tmp_path / "large", model=USER_MODEL))
     assert small.report.details["layer-2"]["chunks"] > large.report.details["layer-2"]["chunks"]
     np.testing.assert_allclose(small.last.read(), large.last.read(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_whose_code_has_changed_is_refused(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"changing_network_{os.getpid()}"
+    source = f"from torch import Tensor, nn\nfrom torch_geometric.nn import SAGEConv\n\n{inspect.getsource(TwoConvs)}"
+    (tmp_path / f"{name}.py").write_text(source)
+    model = {"class": f"{name}:TwoConvs", "hidden": 8}
+    opened(store, tmp_path / "run", model=model)
+    (tmp_path / f"{name}.py").write_text(source + "# other code\n")
+    with pytest.raises(StaleArtefactError, match=r"other settings \(model_code \w{12} -> \w{12}\)"):
+        open_trained(make_run(store, tmp_path / "run", model=model))
+    with pytest.raises(StaleArtefactError, match=r"another run .*model_code \w{12} -> \w{12}"):
+        fit(make_run(store, tmp_path / "run", model=model))
 
 
 def test_an_inner_layer_of_a_network_without_forward_layer_is_refused(store: Path, tmp_path: Path) -> None:

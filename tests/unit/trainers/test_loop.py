@@ -17,13 +17,13 @@ from graphsys.trainers.objective import SingleLabel
 from graphsys.trainers.resume import take_over
 from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.state import new_state
-from graphsys.trainers.step import Setting
+from graphsys.trainers.step import Setting, check_finite
 
 CPU = torch.device("cpu")
 TIMES = {"seconds", "wait_s"}
 
 
-def train(run: RunConfig, progress: Progress = SILENT, *, validation: bool = True, alone: bool = False) -> Path:
+def train(run: RunConfig, progress: Progress = SILENT, **feed_options: Any) -> Path:
     """Train on a graph in memory, from the run's newest checkpoint if there is one."""
     folder = RunFolder(run.out)
     setting = Setting(config=run.trainer, objective=SingleLabel(3), device=CPU)
@@ -33,7 +33,7 @@ def train(run: RunConfig, progress: Progress = SILENT, *, validation: bool = Tru
             earlier = load_checkpoint(path)
             take_over(state, earlier)
             lines = earlier.state["log_lines"]
-        feed = MemoryFeed(memory_graph(), run, validation=validation, alone=alone)
+        feed = MemoryFeed(memory_graph(), run, **feed_options)
         with RunLog(folder.logs, num_lines=lines, step=state.step) as log:
             return TrainingLoop(run, state, setting, feed, log, parents={"store": "ff"}).run(progress)
 
@@ -152,3 +152,20 @@ def test_a_loss_that_is_no_number_ends_the_training_with_what_to_change(tmp_path
 def test_bfloat16_trains_on_a_cpu_and_keeps_float32_weights(tmp_path: Path) -> None:
     found = load_checkpoint(train(loop_run(tmp_path, precision="bfloat16")))
     assert {tensor.dtype for tensor in found.weights.values()} == {torch.float32}
+
+
+def test_an_overflow_that_only_the_validation_meets_ends_the_training_before_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the loss of the validation became (nan|inf); lower trainer\.lr"):
+        train(loop_run(tmp_path, epochs=1, lr=1e20), batch_size=30)
+    assert list_checkpoints(RunFolder(tmp_path).checkpoints) == []
+
+
+def test_weights_that_the_last_step_of_an_epoch_spoilt_are_refused(tmp_path: Path) -> None:
+    run = loop_run(tmp_path)
+    state = new_state(build_model(run, 7, 3), run.trainer, CPU)
+    check_finite(state, run.trainer)
+    name, weight = next(iter(state.model.named_parameters()))
+    with torch.no_grad():
+        weight.view(-1)[0] = torch.nan
+    with pytest.raises(ConfigError, match=rf"the weights {name} are no numbers any more; lower trainer\.lr"):
+        check_finite(state, run.trainer)

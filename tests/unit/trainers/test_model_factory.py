@@ -35,6 +35,22 @@ class Wide(Mean):
     def forward(self, x, edge_index):
         return x
 
+class Fails(Mean):
+    def forward(self, x, edge_index):
+        raise KeyError("a feature\\nof theirs")
+
+class Whole(Mean):
+    def forward(self, x, edge_index):
+        return super().forward(x, edge_index).long()
+
+class Detached(Mean):
+    def forward(self, x, edge_index):
+        return super().forward(x, edge_index).detach()
+
+class Refuses(nn.Module):
+    def __init__(self):
+        raise LookupError("no table")
+
 class Short(Mean):
     def forward(self, x, edge_index):
         return super().forward(x, edge_index)[:1]
@@ -152,6 +168,8 @@ def test_a_layerwise_model_of_the_user_is_taken_as_it_is() -> None:
         ("no_such_module:Net", "module 'no_such_module' does not import: No module named 'no_such_module'"),
         ("broken_syntax:Net", "module 'broken_syntax' does not import: .*broken_syntax.py, line 1"),
         ("broken_import:Net", "No module named 'no_such_library'"),
+        ("failing_import:Net", "import of 'failing_import' failed with SystemExit: 3 .*failing_import.py, line 1"),
+        ("Refuses", r"__init__\(\) failed with LookupError: no table .*their_models.py, line \d+"),
         ("Missing", "has no 'Missing'"),
         ("function", r"'function' is no torch\.nn\.Module class"),
         ("number", r"'number' is no torch\.nn\.Module class"),
@@ -181,6 +199,21 @@ def test_an_unknown_keyword_argument_is_refused_with_the_signature() -> None:
 def test_an_output_of_the_wrong_shape_is_refused_with_the_shape_expected(name: str, found: str) -> None:
     model = build_model(user_run(name), 7, 3)
     with pytest.raises(ConfigError, match=f"their_models:{name}.*returned {found}; expected at least 2 rows"):
+        model(sampled(memory_graph(), [4, 2], [2, 2]))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Fails", r"forward\(x, edge_index\) failed with KeyError: .*feature.*their_models.py, line \d+"),
+        ("Whole", "returned numbers of type torch.int64; expected a floating-point type"),
+        ("Detached", "do not depend on its parameters"),
+    ],
+)
+def test_a_model_that_fails_at_work_is_refused_with_the_place(name: str, message: str) -> None:
+    model = build_model(user_run(name), 7, 3)
+    with pytest.raises(ConfigError, match=f"their_models:{name}.*{message}"):
         model(sampled(memory_graph(), [4, 2], [2, 2]))
 
 

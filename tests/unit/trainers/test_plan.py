@@ -11,6 +11,7 @@ from graphsys.core.types import NodeIds
 from graphsys.core.units import GIB, KIB, MIB
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.store import Store
+from graphsys.trainers import pilot as pilot_module
 from graphsys.trainers.pilot import Pilot, count_shared, run_pilot
 from graphsys.trainers.plan import PackPlan, resolve_pack
 
@@ -187,3 +188,13 @@ def test_a_pilot_measures_batches_of_the_schedule(store: Store) -> None:
     assert len(pilot.shared) == 8
     assert 32 < pilot.mean_nodes <= pilot.max_nodes <= NODES
     assert pilot.mean_edges <= 32 * 4 * 5 < GIB
+
+
+def test_a_pilot_batch_beyond_the_budget_is_refused_before_it_is_sampled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pilot_module, "_LEAST_MEMORY", 0)
+    run = make_run(store.path, Path("out"), memory="64KiB", sampler={"fanouts": [-1, -1], "batch_size": 512})
+    schedule = Schedule(nodes=store.split("node", "train"), batch_size=512, seed=0, epochs=1, samples="fresh")
+    with pytest.raises(MemoryBudgetError, match=r"batch 0 of epoch 0 .*are left for it"):
+        run_pilot(run, schedule, store.topology(store.edge_type_within("node")))

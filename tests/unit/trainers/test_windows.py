@@ -14,7 +14,9 @@ from helpers.loading import MEMORY, CountingTask, Scene, same_runs, scene
 
 from graphsys.core.errors import CorruptError, StaleArtefactError
 from graphsys.core.progress import SILENT, Progress, Task
+from graphsys.storage.packer import pack_window
 from graphsys.storage.window import Window
+from graphsys.trainers import window_maker
 from graphsys.trainers.loader import Loader
 from graphsys.trainers.rows import open_reader
 
@@ -212,6 +214,28 @@ def test_a_fresh_run_that_starts_late_removes_what_it_does_not_need(make: Callab
         windows.begin(2)
         assert windows.open(2, threading.Event()) is not None
     assert "window-0000.pack" not in _names(chosen)
+
+
+def test_starting_again_leaves_alone_what_a_forgotten_window_is_made_from(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = make(epochs=4)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def pack_late(*args: Any, **kwargs: Any) -> Any:
+        if args[0].name == "window-0003.sample":
+            reached.set()
+            go_on.wait(10)
+        return pack_window(*args, **kwargs)
+
+    monkeypatch.setattr(window_maker, "pack_window", pack_late)
+    with chosen.windows() as windows:
+        windows.begin(3)
+        assert reached.wait(10)
+        windows.begin(1)  # forgets window 3, which is being made
+        assert (chosen.folder / "window-0003.sample").exists()
+        go_on.set()
+        assert windows.open(1, threading.Event()) is not None
 
 
 def test_each_window_starts_with_the_cache_that_the_one_before_left(make: Callable[..., Scene]) -> None:
