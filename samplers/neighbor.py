@@ -22,6 +22,7 @@ from graphsys.samplers.kernels import (
 from graphsys.storage.random import draw
 
 BYTES_PER_EDGE = 48  # upper bound of a call's peak; 30 is usual, 48 where most edges reach a node of their own
+SAMPLER_VERSION = 1  # raise it when a key would draw other edges, so that windows of older samples are not used
 _MAX_LOCAL = np.iinfo(np.int32).max
 
 

@@ -13,6 +13,7 @@ from graphsys.core.errors import StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import Task
 from graphsys.core.types import Array, NodeIds, Topology
+from graphsys.samplers.neighbor import SAMPLER_VERSION
 from graphsys.samplers.offline import sample_window
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.files import PARTIAL_SUFFIX, disk_errors, remove_path
@@ -237,6 +238,7 @@ def _content(run: RunConfig, store: Store, schedule: Schedule, split: str, node_
     """Return 32 hex digits of all that the batches at given positions depend on; the number of epochs is no part."""
     return fingerprint(
         {
+            "sampler": SAMPLER_VERSION,
             "store": store.fingerprint,
             "split": split,
             "node_type": node_type,

@@ -93,10 +93,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "their_models.py").write_text(MODULE)
     (tmp_path / "broken_syntax.py").write_text("def f(:\n")
     (tmp_path / "broken_import.py").write_text("import no_such_library\n")
+    (tmp_path / "failing_import.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    for name in ("their_models", "broken_syntax", "broken_import"):
+    for name in ("their_models", "broken_syntax", "broken_import", "failing_import"):
         sys.modules.pop(name, None)
 
 
