@@ -109,7 +109,8 @@ def sparse(**changes: np.ndarray) -> Build:
     }
 
     def build(folder: Path) -> list[str]:
-        graph = {name: array for name, array in arrays().items() if name != "x"} | parts | changes
+        dense = {name: array for name, array in arrays().items() if name != "x"}
+        graph: dict[str, np.ndarray] = {**dense, **parts, **changes}
         np.savez(folder / "graph.npz", allow_pickle=False, **graph)
         return import_argv(folder / "graph.npz")
 
