@@ -101,7 +101,7 @@ def text_as_edges(folder: Path) -> list[str]:
 
 def sparse(**changes: np.ndarray) -> Build:
     """Import features in four sparse parts, some of them replaced."""
-    parts = {
+    parts: dict[str, np.ndarray] = {
         "x_indptr": np.arange(NUM_NODES + 1),
         "x_indices": np.zeros(NUM_NODES, np.int64),
         "x_data": np.ones(NUM_NODES, np.float32),
