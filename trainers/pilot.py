@@ -63,8 +63,7 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     Raises:
         MemoryBudgetError: Sampling a single batch takes more than ``run.memory`` and 64 MiB.
     """
-    count = min(PILOT_BATCHES, schedule.num_batches)
-    positions = np.unique(np.linspace(0, schedule.num_batches - 1, count).astype(np.int64))
+    positions = _pilot_positions(schedule)
     sizes: list[tuple[int, int]] = []
     trace: list[NodeIds] = []
     seconds: list[float] = []
@@ -89,6 +88,15 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
         # The first call compiles the kernel, so it says nothing about speed.
         seconds_per_batch=float(np.median(seconds[1:] or seconds)),
     )
+
+
+def _pilot_positions(schedule: Schedule) -> NodeIds:
+    # An epoch's last batch may be short; a pilot that met several would take every batch for a small one.
+    per_epoch = schedule.batches_per_epoch
+    full = max(len(schedule.nodes) // schedule.batch_size, 1)
+    total = schedule.num_batches // per_epoch * full
+    chosen = np.unique(np.linspace(0, total - 1, min(PILOT_BATCHES, total)).astype(np.int64))
+    return chosen // full * per_epoch + chosen % full
 
 
 def count_shared(trace: Sequence[NodeIds]) -> tuple[tuple[int, ...], ...]:

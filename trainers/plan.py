@@ -205,7 +205,9 @@ class _Scene:
         sampling = _SAMPLING_MARGIN * BYTES_PER_EDGE * self.pilot.max_edges + one
         if mode in ("direct", "memory"):
             return int(sampling)
-        packing = pack_nbytes(int(batches * self.pilot.mean_nodes), slots) + 2 * one
+        # One batch's surplus over the mean is room enough: in longer windows large and small batches even out.
+        accesses = int((batches - 1) * self.pilot.mean_nodes) + self.pilot.max_nodes
+        packing = pack_nbytes(accesses, slots) + 2 * one
         return int(max(sampling, packing))
 
     def window_batches(self, mode: Mode, slots: int, free: int) -> int:

@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
         return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
     except MemoryError as error:
         return _refuse(f"this machine has not enough memory: {error or 'an allocation failed'}; make the input smaller")

@@ -69,8 +69,8 @@ def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Group:
 
 
 def _stage_row(name: str, report: Mapping[str, Any]) -> tuple[str, ...]:
-    label = f"{name} (done before)" if report["skipped"] else name
     if not report["seconds"]:
-        return (label, "-", "-", "-", "-", "-")
+        return (name, "-", "-", "-", "-", "-")
+    label = f"{name} (done before)" if report["skipped"] else name
     figures = ("device_bytes_read", "device_bytes_written", "useful_bytes", "peak_rss_bytes")
     return (label, format_seconds(report["seconds"]), *(format_bytes(report[key]) for key in figures))

@@ -267,9 +267,9 @@ def _fault(fault: Any) -> str:
     location, key = _location(fault["loc"]), _key(fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _known_keys(location)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        return f"unknown key '{key}'{hint}"
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"the keys there are {', '.join(known) or 'none'}"
+        return f"unknown key '{key}'; {hint}"
     if fault["type"] == "missing":
         return f"the key '{key}' is missing"
     message = fault["msg"].removeprefix("Value error, ")

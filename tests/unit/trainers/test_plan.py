@@ -198,3 +198,15 @@ def test_a_pilot_batch_beyond_the_budget_is_refused_before_it_is_sampled(
     schedule = Schedule(nodes=store.split("node", "train"), batch_size=512, seed=0, epochs=1, samples="fresh")
     with pytest.raises(MemoryBudgetError, match=r"batch 0 of epoch 0 .*are left for it"):
         run_pilot(run, schedule, store.topology(store.edge_type_within("node")))
+
+
+@pytest.mark.parametrize("epochs", range(1, 16))
+def test_a_short_last_batch_never_makes_the_pilot_take_batches_for_small(store: Store, epochs: int) -> None:
+    nodes = store.split("node", "train")
+    batch_size = nodes.shape[0] // 4 - 10  # four full batches and one of a few nodes
+    sampler = {"fanouts": [4, 4], "batch_size": batch_size}
+    run = make_run(store.path, Path("out"), memory="64MiB", sampler=sampler, trainer={"epochs": epochs}, pack={})
+    schedule = Schedule(nodes=nodes, batch_size=batch_size, seed=0, epochs=epochs, samples="fresh")
+    pilot = run_pilot(run, schedule, store.topology(store.edge_type_within("node")))
+    assert schedule.batches_per_epoch == 5
+    assert pilot.mean_nodes > 0.95 * pilot.max_nodes / 1.15
