@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.generated import generated_arrays
 
-from graphsys.core.errors import DiskError, MemoryBudgetError
+from graphsys.core.errors import ArtefactError, DiskError, MemoryBudgetError
 from graphsys.core.units import MIB
 from graphsys.storage import generate as module
 from graphsys.storage.community_graph import GenerateSpec
@@ -52,9 +52,19 @@ def test_an_existing_folder_is_kept_unless_overwrite_is_given(tmp_path: Path) ->
     (out / "mine.txt").write_text("keep")
     with pytest.raises(DiskError, match="--overwrite"):
         generate(out, SPEC)
+    with pytest.raises(ArtefactError, match="replaces generated graphs only"):
+        generate(out, SPEC, overwrite=True)
     assert list(files(out)) == ["mine.txt"]
+
+
+def test_a_generated_graph_is_replaced_when_overwrite_is_given(tmp_path: Path) -> None:
+    out = tmp_path / "raw"
+    generate(out, SPEC)
+    with pytest.raises(DiskError, match="--overwrite"):
+        generate(out, SPEC)
+    (out / "y.npy").write_bytes(b"")
     generate(out, SPEC, overwrite=True)
-    assert "mine.txt" not in files(out)
+    assert (out / "y.npy").stat().st_size > 0
 
 
 def test_too_little_memory_is_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
