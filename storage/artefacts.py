@@ -15,6 +15,7 @@ from graphsys.storage.manifest import MANIFEST_NAME, read_manifest
 from graphsys.storage.run_file import PLAN_NAME, RESULT_NAME, RUN_FILE_NAME
 
 WINDOW_SUFFIXES = (".sample", ".pack")
+_ARTEFACT_FILES = (MANIFEST_NAME, "zarr.json", "state.pt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,8 @@ def _walk(path: Path) -> Iterator[Artefact]:
             yield Artefact(path=path, form="json")
         elif path.name == RUN_FILE_NAME:
             yield Artefact(path=path, form="yaml")
-    elif (path / MANIFEST_NAME).is_file() or (path / "zarr.json").is_file():
-        # A Zarr group that lost its manifest is still an artefact, and a damaged one.
+    elif any((path / name).is_file() for name in _ARTEFACT_FILES):
+        # A Zarr group or a checkpoint that lost its manifest is still an artefact, and a damaged one.
         yield Artefact(path=path, form="folder")
     else:
         for child in sorted(path.iterdir()):
