@@ -98,6 +98,12 @@ class _Folder:
                 if index.min() < 0 or index.max() >= num_nodes:
                     worst = index.min() if index.min() < 0 else index.max()
                     raise InputError(f"{file} names node {worst}, but the graph has nodes 0 to {num_nodes - 1}")
+                if index.ndim != 1:
+                    raise InputError(f"{file} has {index.shape[1]} columns; expected one node index per row")
+                taken = index[(codes[index] != 0) & (codes[index] != code)]
+                if taken.size:
+                    other = folder / _SPLIT_FILES[codes[taken[0]] - 1]
+                    raise InputError(f"{file}: node {taken[0]} is in {other.name} too; a node belongs to one split")
                 codes[index] = code
         return codes
 
@@ -176,6 +182,8 @@ def _only_graph(counts: Column) -> int:
     values = np.concatenate([block.reshape(-1) for block in counts.blocks()])
     if values.shape[0] != 1:
         raise InputError(f"{counts.path} counts {values.shape[0]} graphs; graphsys imports one graph at a time")
+    if values[0] < 0:
+        raise InputError(f"{counts.path} says {values[0]}; expected a count of 0 or more. Download the data set again")
     return int(values[0])
 
 

@@ -140,7 +140,7 @@ class TrainerConfig(_Section):
 class ClusterConfig(_Section):
     """Where processes run."""
 
-    address: str = Field("local", description="Ray address, or local.")
+    address: Literal["local"] = Field("local", description="Where the run trains; this machine.")
     num_workers: Literal[1] = Field(1, description="Training processes.")
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsys.core.errors import ConfigError
-from graphsys.models.base import BatchModel, GraphBatch
+from graphsys.models.base import BatchModel, GraphBatch, LayerHop, LayerwiseModel
 from graphsys.models.user_code import user_code
 
 
@@ -54,6 +54,31 @@ class DglAdapter(BatchModel):
             wanted = f"the {batch.batch_size} rows of the seeds with {self.out_channels} outputs"
             raise ConfigError(_wrong_output(self.module, "forward(blocks, x)", out, wanted))
         return _checked(self.module, "forward(blocks, x)", out)
+
+
+def guard_methods(module: BatchModel, *, out_channels: int) -> BatchModel:
+    """Return a user's own :class:`BatchModel`, its methods made to answer or to fail with one sentence."""
+    forward = module.forward
+
+    def checked_forward(batch: GraphBatch) -> Tensor:
+        with user_code(_call(module, "forward(batch)")):
+            out: object = forward(batch)
+        if not isinstance(out, Tensor) or tuple(out.shape) != (batch.batch_size, out_channels):
+            wanted = f"the {batch.batch_size} rows of the seeds with {out_channels} outputs"
+            raise ConfigError(_wrong_output(module, "forward(batch)", out, wanted))
+        return _checked(module, "forward(batch)", out)
+
+    # Set on the object, so that its class, layers and names of parameters stay as the user wrote them.
+    setattr(module, "forward", checked_forward)  # noqa: B010 - a method may not be assigned to
+    if isinstance(module, LayerwiseModel):
+        forward_layer = module.forward_layer
+
+        def guarded_layer(index: int, x: Tensor, hop: LayerHop) -> Tensor:
+            with user_code(_call(module, "forward_layer(index, x, hop)")):
+                return forward_layer(index, x, hop)
+
+        setattr(module, "forward_layer", guarded_layer)  # noqa: B010
+    return module
 
 
 def _wrong_output(module: nn.Module, call: str, out: object, wanted: str) -> str:

@@ -216,6 +216,9 @@ def test_one_of_several_schemes_must_be_named(tmp_path: Path) -> None:
         ("raw/edge.csv.gz", gzip.compress(b"1,2,3\n" * 4), "has 3 columns"),
         ("raw/edge.csv.gz", gzip.compress(b"1,2\n" * 3), "holds 3 rows, but .*num-edge-list.csv.gz says 4"),
         ("raw/num-node-list.csv.gz", gzip.compress(b"5\n6\n"), "counts 2 graphs"),
+        ("split/time/valid.csv.gz", gzip.compress(b"1\n3\n"), "valid.csv.gz: node 3 is in train.csv.gz too"),
+        ("split/time/valid.csv.gz", gzip.compress(b"1,2\n"), "has 2 columns; expected one"),
+        ("raw/num-node-list.csv.gz", gzip.compress(b"-5\n"), "num-node-list.csv.gz says -5"),
         ("split/time/train.csv.gz", gzip.compress(b"0\n5\n"), "names node 5, but the graph has nodes 0 to 4"),
     ],
 )

@@ -105,6 +105,15 @@ def test_missing_truncated_and_surplus_files_are_found(run: Path) -> None:
     verify(run)
 
 
+def test_a_checkpoint_that_lost_its_manifest_is_found(run: Path) -> None:
+    checkpoint = next(path.parent for path in sorted(run.rglob("state.pt")))
+    manifest = checkpoint / "manifest.json"
+    manifest.rename(run / "away")
+    with pytest.raises(ArtefactError, match=f"{checkpoint.name}.* has no manifest.json"):
+        verify(run)
+    (run / "away").rename(manifest)
+
+
 def test_logs_and_what_a_killed_stage_left_are_no_artefacts(run: Path) -> None:
     flip(run / "logs" / "metrics.jsonl", 0)
     left = run / "windows" / "train" / ".window-0001.pack.partial"

@@ -81,6 +81,14 @@ class Blocks(nn.Module):
 class Layered(GraphSAGE):
     pass
 
+class LayerFails(GraphSAGE):
+    def forward_layer(self, index, x, hop):
+        raise IndexError("theirs")
+
+class Nothing(GraphSAGE):
+    def forward(self, batch):
+        return None
+
 def function():
     pass
 
@@ -208,6 +216,8 @@ def test_an_output_of_the_wrong_shape_is_refused_with_the_shape_expected(name: s
     ("name", "message"),
     [
         ("Fails", r"forward\(x, edge_index\) failed with KeyError: .*feature.*their_models.py, line \d+"),
+        ("LayerFails", r"forward_layer.* failed with IndexError: theirs .*their_models.py, line \d+"),
+        ("Nothing", r"forward\(batch\) returned a NoneType; expected the 2 rows"),
         ("Whole", "returned numbers of type torch.int64; expected a floating-point type"),
         ("Detached", "do not depend on its parameters"),
     ],
