@@ -46,8 +46,8 @@ class GAT(ConvStack):
         super().__init__([*hidden, GATConv(*pairs[-1], heads=1)], dropout=dropout)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Return the activation between layers."""
-        return functional.elu(x)
+        """Return the activation between layers, in the memory of ``x``."""
+        return functional.elu(x, inplace=True)
 
 
 class GATConv(Conv):
