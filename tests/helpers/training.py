@@ -15,6 +15,7 @@ from graphsys.core.progress import SilentProgress, Task
 from graphsys.core.types import BatchKey, LoaderCursor, NodeIds, SampledBatch, Topology
 from graphsys.models.base import LayerHop
 from graphsys.samplers.neighbor import sample_neighbors
+from graphsys.trainers.read_ahead import LoaderStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +154,12 @@ class MemoryFeed:
         batches = (sampled(self._graph, list(seeds), self._run.sampler.fanouts) for seeds in self._val)
         return nullcontext(batches) if self._validation else None
 
-    def wait_s(self) -> float:
-        return 0.0
+    @property
+    def mode(self) -> str:
+        return "memory"
+
+    def stats(self) -> LoaderStats:
+        return LoaderStats()
 
 
 class InterruptedTrainingError(Exception):
