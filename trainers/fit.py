@@ -9,6 +9,7 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.files import claimed_folder
 from graphsys.storage.store import Store
+from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch
 from graphsys.trainers.device import exact_torch, resolve_device
@@ -98,6 +99,7 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
         if overwrite:
             forget(run)
         write_config(run)
+        record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
         feed.prepare(progress, state.step)
         before = _written(feed)
         with measure("train") as report:
