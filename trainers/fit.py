@@ -21,6 +21,7 @@ from graphsys.trainers.resume import find_earlier, forget, is_finished, take_ove
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
+from graphsys.trainers.window_maker import remove_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +69,14 @@ def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False)
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
-    with claimed_folder(run.out):
-        return _fit(run, progress, overwrite=overwrite)
+    with claimed_folder(run.out) as claim:
+        result = _fit(run, progress, claim, overwrite=overwrite)
+        if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
+            remove_windows(RunFolder(run.out).windows("train"))
+        return result
 
 
-def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
+def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool) -> TrainResult:
     device = resolve_device(run.trainer)
     store = Store.open(run.store)
     info = store.node_type(run.task.node_type)
@@ -87,7 +91,9 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
     setting = Setting(config=run.trainer, objective=objective, device=device)
     with (
         exact_torch(device, run.trainer.threads),
-        WindowFeed(run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite) as feed,
+        WindowFeed(
+            run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite, claim=claim
+        ) as feed,
     ):
         state = new_state(model, run.trainer, device)
         if earlier is not None:
@@ -122,10 +128,13 @@ def _train(
 
 def _fill_report(report: StageReport, feed: WindowFeed) -> None:
     stats = feed.stats
-    # The kernel's counter also holds what the producer of the next window read meanwhile.
     report.device_bytes_read = stats.read_bytes
     report.useful_bytes = stats.useful_bytes
-    report.details = {"loader": stats.as_dict(), "plan": feed.plans.train.as_dict()}
+    report.details = {
+        "loader": stats.as_dict(),
+        "plan": feed.plans.train.as_dict(),
+        "producer_restarts": feed.producer_restarts,
+    }
 
 
 def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
