@@ -23,6 +23,7 @@ from graphsys.trainers.resume import find_earlier, forget, is_finished, take_ove
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
+from graphsys.trainers.window_maker import remove_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +73,14 @@ def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False)
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
-    with claimed_folder(run.out):
-        return _fit(run, progress, overwrite=overwrite)
+    with claimed_folder(run.out) as claim:
+        result = _fit(run, progress, claim, overwrite=overwrite)
+        if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
+            remove_windows(RunFolder(run.out).windows("train"))
+        return result
 
 
-def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
+def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool) -> TrainResult:
     device = resolve_device(run.trainer)
     store = Store.open(run.store)
     info = store.node_type(run.task.node_type)
@@ -91,7 +95,9 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
     setting = Setting(config=run.trainer, objective=objective, device=device)
     with (
         exact_torch(device, run.trainer.threads),
-        WindowFeed(run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite) as feed,
+        WindowFeed(
+            run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite, claim=claim
+        ) as feed,
     ):
         state = new_state(model, run.trainer, device)
         if earlier is not None:
@@ -101,10 +107,9 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
         write_config(run)
         record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
         feed.prepare(progress, state.step)
-        before = _written(feed)
         with measure("train") as report:
             path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=parents)
-        _fill_report(report, feed, _written(feed) - before)
+        _fill_report(report, feed)
     return _result(run, load_checkpoint(path), {**feed.reports, "train": report}, skipped=False)
 
 
@@ -126,17 +131,15 @@ def _train(
         return TrainingLoop(run, state, setting, feed, log, parents=parents).run(progress)
 
 
-def _written(feed: WindowFeed) -> int:
-    return sum(report.device_bytes_written for report in feed.reports.values())
-
-
-def _fill_report(report: StageReport, feed: WindowFeed, by_producer: int) -> None:
+def _fill_report(report: StageReport, feed: WindowFeed) -> None:
     stats = feed.all_stats()
-    # The kernel's counters also hold what the producer of the next windows read and wrote meanwhile.
     report.device_bytes_read = stats.read_bytes
-    report.device_bytes_written = max(report.device_bytes_written - by_producer, 0)
     report.useful_bytes = stats.useful_bytes
-    report.details = {"loader": stats.as_dict(), "plan": feed.plans.train.as_dict()}
+    report.details = {
+        "loader": stats.as_dict(),
+        "plan": feed.plans.train.as_dict(),
+        "producer_restarts": feed.producer_restarts,
+    }
 
 
 def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:

@@ -160,7 +160,7 @@ class RunConfig(_Section):
 
     store: Path = Field(description="Store to learn from.")
     out: Path = Field(description="Folder that receives everything the run writes.")
-    memory: Size = Field(description="Hard limit of every stage's data, in bytes; the interpreter comes on top.")
+    memory: Size = Field(description="Hard limit of every stage's data, in bytes; the interpreters come on top.")
     task: TaskConfig = TaskConfig()
     sampler: SamplerConfig = SamplerConfig()
     pack: PackConfig = PackConfig()
