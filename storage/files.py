@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,6 +58,14 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and the parents it lacks; a power cut loses none of them once this returns."""
+    missing = list(takewhile(lambda folder: not folder.is_dir(), (path, *path.parents)))
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_path(folder.parent)
+
+
 def partial_path(path: Path) -> Path:
     """Return the hidden sibling under which ``path`` is built."""
     return path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
@@ -87,10 +96,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DiskError: The system refused; ``path`` is as it was.
     """
-    _refuse_inside_artefact(path)
+    refuse_inside_artefact(path)
     partial = partial_path(path)
     with disk_errors("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "w+b") as file:
             _claim(file.fileno(), partial, path)
             try:
@@ -167,11 +176,11 @@ def claimed_folder(path: Path, *, name: Path | None = None) -> Iterator[int]:
     Raises:
         DiskError: Another process holds the claim, or the system refused.
     """
-    _refuse_inside_artefact(name or path, itself=name is None)
+    refuse_inside_artefact(name or path, itself=name is None)
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         with disk_errors("write", name or path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         with _locked_folder(path, name or path) as claim:
             yield claim
     finally:
@@ -204,8 +213,17 @@ def _locked_folder(path: Path, name: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _refuse_inside_artefact(path: Path, *, itself: bool = False) -> None:
-    # A file that the artefact's manifest does not name would make it count as damaged.
+def refuse_inside_artefact(path: Path, *, itself: bool = False) -> None:
+    """Check that ``path`` does not lie inside an artefact.
+
+    A file that the artefact's manifest does not name would make it count as damaged.
+
+    Args:
+        itself: ``path`` is a folder that may be no artefact either.
+
+    Raises:
+        DiskError: It does.
+    """
     with disk_errors("write", path):
         for folder in (*([path] if itself else []), *path.absolute().parents):
             manifest = folder / "manifest.json"

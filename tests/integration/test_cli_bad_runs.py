@@ -176,6 +176,10 @@ def last_checkpoint(job: Path) -> Path:
     return max((job / "run/checkpoints").iterdir()) / "state.pt"
 
 
+def vectors_file(job: Path) -> Path:
+    return job / "run/embeddings.gs/vectors/c/0/0"
+
+
 def embedding_manifest(job: Path) -> Path:
     return job / "run/embeddings.gs/manifest.json"
 
@@ -196,6 +200,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], list[str
         lambda path: flip(path, 60),
         ["lookup", "run/embeddings.gs", "--id=1"],
         ("embeddings.gs/manifest.json", "corrupt"),
+    ),
+    "vectors, look up": (
+        vectors_file,
+        lambda path: flip(path, 60),
+        ["lookup", "run/embeddings.gs", "--id=1"],
+        ("embeddings.gs/vectors", "chunk 0", "corrupt"),
+    ),
+    "vectors, export": (
+        vectors_file,
+        lambda path: flip(path, 60),
+        ["export", "run/embeddings.gs", "--to=npy", "--out=out.npy"],
+        ("embeddings.gs/vectors", "chunk 0", "corrupt"),
     ),
 }
 
