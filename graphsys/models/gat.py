@@ -66,8 +66,14 @@ class GATConv(Conv):
 
     def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
         """Return [num_dst, heads * out_channels]; see :class:`Conv`."""
-        # Scores and sums are made in 32 bits under autocast too.
         values = self.lin(x).float().unflatten(1, self.att_src.shape[1:])
-        src_score = (values * self.att_src).sum(dim=2)
-        dst_score = (values[: hop.num_dst] * self.att_dst).sum(dim=2)
+        src_score = self._scores(x, self.att_src)
+        dst_score = self._scores(x[: hop.num_dst], self.att_dst)
         return attend(values, src_score, dst_score, hop, slope=_SLOPE).flatten(1) + self.bias
+
+    def _scores(self, x: Tensor, attention: Tensor) -> Tensor:
+        """Return each row's part [*, heads] of its edges' scores, ``attention * lin(x)`` summed over the columns."""
+        # In 32 bits under autocast too.
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self.lin.weight.view(*attention.shape[1:], -1)
+            return functional.linear(x, (weight * attention[0, :, :, None]).sum(dim=1))
