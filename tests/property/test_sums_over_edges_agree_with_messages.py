@@ -61,9 +61,10 @@ def test_attention_and_its_gradients(shape: tuple[int, int, int, int], heads: tu
     hop = random_hop(*shape)
     torch.manual_seed(0)
     num_src, num_dst = shape[1] + shape[2], shape[1]
-    leaves = [leaf(num_src, *heads), leaf(num_src, heads[0]), leaf(num_dst, heads[0])]
-    ours = attend(*leaves, hop, slope=slope)
-    theirs = attend_by_messages(*leaves, hop, slope=slope)
+    values, src_score, dst_score = leaf(num_src, *heads), leaf(num_src, heads[0]), leaf(num_dst, heads[0])
+    leaves = [values, src_score, dst_score]
+    ours = attend(values, src_score, dst_score, hop, slope=slope)
+    theirs = attend_by_messages(values, src_score, dst_score, hop, slope=slope)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradients((ours,), leaves), gradients((theirs,), leaves), rtol=1e-4, atol=1e-4)
 
