@@ -66,8 +66,19 @@ class GATConv(Conv):
 
     def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
         """Return [num_dst, heads * out_channels]; see :class:`Conv`."""
-        # Scores and sums are made in 32 bits under autocast too.
         values = self.lin(x).float().unflatten(1, self.att_src.shape[1:])
-        src_score = (values * self.att_src).sum(dim=2)
-        dst_score = (values[: hop.num_dst] * self.att_dst).sum(dim=2)
-        return attend(values, src_score, dst_score, hop, slope=_SLOPE).flatten(1) + self.bias
+        src_score, dst_score = self._scores(x).chunk(2, dim=1)
+        out = attend(values, src_score, dst_score[: hop.num_dst], hop, slope=_SLOPE)
+        return out.flatten(1) + self.bias
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """Return each row's part in its edges' scores as source and as destination: [*, 2 * heads].
+
+        That is attention times ``lin(x)``, summed over a head's columns. Both in one product: products of matrices have
+        the same bits on any number of threads, those with a vector, which the scores of one head would be, have not.
+        """
+        # In 32 bits under autocast too.
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self.lin.weight.view(*self.att_src.shape[1:], -1)
+            attention = torch.cat([self.att_src, self.att_dst])
+            return functional.linear(x, (weight * attention[:, :, :, None]).sum(dim=2).flatten(0, 1))
