@@ -22,7 +22,7 @@ from graphsys.storage.flat import FlatArray
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.channel import Channel
 from graphsys.trainers.read_ahead import LoaderStats, Read, ReadAhead
-from graphsys.trainers.rows import open_rows
+from graphsys.trainers.rows import fetched_rows, open_rows
 from graphsys.trainers.windows import WindowSet
 
 _FIRST = LoaderCursor(epoch=0, next_batch_id=0)
@@ -100,6 +100,7 @@ class Loader:
             while (batch := self._wait()) is not None:
                 self._given += 1
                 yield batch
+                del batch  # its buffers are the next batch's, unless the consumer keeps it
             self._outcome.result()
         finally:
             self.close()
@@ -132,14 +133,14 @@ class Loader:
             self._channel.finish()
 
     def _assemble(self, read: Read) -> MiniBatch:
-        x = self._rows.assemble(read.batch, read.fetched)
+        x = read.assemble()
         self._count(read)
         batch = MiniBatch.assemble(read.batch.sampled, x, read.batch.y, epoch=read.step.epoch)
         return batch.to(self._device)
 
     def _count(self, read: Read) -> None:
         stats, sampled, entry = self._stats, read.batch.sampled, read.step.entry
-        fetched = self._rows.fetched_rows(entry)
+        fetched = fetched_rows(self._rows, entry)
         stats.batches += 1
         stats.rows_fetched += fetched
         stats.rows_hit += entry.num_nodes - fetched

@@ -27,7 +27,7 @@ PLANNING_SHARE = 1 / 3  # of the budget that planning a window may take
 READ_AHEAD = 4  # batches read before they are needed, where memory allows
 MIN_READ_AHEAD = 2  # one is read while another is assembled
 _SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, and a batch larger than any before
-_ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
+ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,7 @@ class _Scene:
         rows = 0 if mode == "memory" else nodes * self.row
         read = hops_nbytes(nodes, edges) + rows
         assembled = nodes * self.dim * 4 + 16 * edges  # x, and edge_index int64
-        return read_ahead * read + _ASSEMBLED * assembled + self._step_bytes()
+        return read_ahead * read + ASSEMBLED * assembled + self._step_bytes()
 
     def _step_bytes(self) -> int:
         # Messages of the widest layer, which are weighed or counted in a copy, and what layers keep to go backward.
