@@ -29,7 +29,7 @@ MIN_READ_AHEAD = 2  # one is read while another is assembled
 _SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, and a batch larger than any before
 BOUND_BYTES = 16 * MIB  # most that comparing the rows read with the fewest possible may take
 _BOUND_SHARE = 32  # and of the memory budget, as a divisor
-_ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
+ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class _Scene:
         rows = 0 if mode == "memory" else nodes * self.row
         read = hops_nbytes(nodes, edges) + rows
         assembled = nodes * self.dim * 4 + 16 * edges  # x, and edge_index int64
-        return read_ahead * read + _ASSEMBLED * assembled + self._step_bytes()
+        return read_ahead * read + ASSEMBLED * assembled + self._step_bytes()
 
     def bound_bytes(self, mode: Mode, slots: int, free: int) -> int:
         """Bytes for following an epoch's accesses in modes with a cache; making windows comes first."""

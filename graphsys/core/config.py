@@ -84,7 +84,9 @@ class PackConfig(_Section):
     )
     host_cache: Share = Field("10%", description="Rows kept in memory between batches: bytes, or % of the features.")
     window: Literal["auto"] | Annotated[int, Field(gt=0)] = Field("auto", description="Batches per window.")
-    codec: Literal["float32", "float16"] = Field("float32", description="How feature rows are stored in windows.")
+    codec: Literal["float32", "float16", "bfloat16", "int8"] = Field(
+        "float32", description="How feature rows are kept in windows and in the cache; int8 has a scale per row."
+    )
     disk: Size = Field(parse_bytes("20GiB"), description="Most bytes that windows may occupy.")
 
     @model_validator(mode="after")
