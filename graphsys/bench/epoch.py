@@ -90,6 +90,5 @@ def summarize(found: Mapping[str, Measured]) -> Measured:
             f"{stage}, {name}": nbytes
             for name, part in found.items()
             for stage, nbytes in part.peak_memory_bytes.items()
-            if nbytes
         },
     )

@@ -20,7 +20,7 @@ def measure_plan(setting: Setting, progress: Progress) -> Measured:
 
     Figures below half a second or 16 MiB, predicted and measured, are left out: nothing depends on them.
     """
-    run = setting.run("plan", epochs=_EPOCHS, mode="auto", samples="fresh")
+    run = setting.run("plan", epochs=_EPOCHS, mode="packed", samples="fresh")
     prediction = predict(run, progress)
     drop_pages(setting.store)
     trained = fit(run, progress=progress)

@@ -126,7 +126,7 @@ def _line(
         commit=commit(),
         config=_config(setting, limits),
         details={**ours.details, "rounds": list(ours.rounds), "peers": peers.details},
-        peak_memory_bytes=ours.peak_memory_bytes,
+        peak_memory_bytes={stage: nbytes for stage, nbytes in ours.peak_memory_bytes.items() if nbytes},
     )
 
 

@@ -34,8 +34,8 @@ class SizeDefaults:
 
 SIZES: dict[str, SizeDefaults] = {
     "small": SizeDefaults(
-        graph=GenerateSpec(nodes=200_000, edges=3_000_000, features=128, seed=1, train=0.015, val=0.002, test=0.02),
-        batch_size=256,
+        graph=GenerateSpec(nodes=200_000, edges=3_000_000, features=128, seed=1, train=0.008, val=0.002, test=0.02),
+        batch_size=128,
         memory=1 * GIB,
         import_memory=128 * MIB,
         peer_seconds=3,

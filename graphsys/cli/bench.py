@@ -36,7 +36,7 @@ def bench(
         typer.Option(help="Folder on the disk to measure; graphs are kept there. The user's cache by default."),
     ] = None,
     fanouts: Annotated[str, typer.Option(help="In-neighbours per hop, seeds outwards.")] = "10,10,10",
-    batch_size: Annotated[int | None, typer.Option(help="Seeds per batch; 256 for small, 1024 for L.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Seeds per batch; 128 for small, 1024 for L.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory budget of every stage, such as 2GiB.")] = None,
     rounds: Annotated[int, typer.Option(help="How often the figure is taken; the median counts.")] = 3,
     threads: Annotated[int, typer.Option(min=0, help="Sampling threads; 0: one per core.")] = 0,
