@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from graphsys.bench.setting import SIZES, Size
-from graphsys.core.errors import ArtefactError, DiskError, InputError
+from graphsys.core.errors import ArtefactError, DiskError, InputError, StaleArtefactError
 from graphsys.core.progress import Progress
 from graphsys.storage.files import disk_errors, drop_cache
 from graphsys.storage.generate import generate
@@ -54,7 +54,11 @@ def _imported(raw: Path, size: Size, work: Path, progress: Progress) -> Path:
         return store  # both are ours and never change; asking import would read all raw files again
     _make_folder(work)
     options = ImportOptions(memory=SIZES[size].import_memory)
-    return import_graph(open_source(raw, SourceSpec()), store, options, overwrite=True, progress=progress).store
+    source = open_source(raw, SourceSpec())
+    try:
+        return import_graph(source, store, options, progress=progress).store
+    except StaleArtefactError:  # the raw files changed since
+        return import_graph(source, store, options, overwrite=True, progress=progress).store
 
 
 def _make_folder(work: Path) -> None:
