@@ -9,10 +9,12 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.files import claimed_folder
 from graphsys.storage.store import Store
+from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch
 from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.feed import WindowFeed
+from graphsys.trainers.io_account import total_io
 from graphsys.trainers.logs import RunLog, read_log
 from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.model_factory import build_model
@@ -34,6 +36,7 @@ class TrainResult:
     train: dict[str, float]  # metrics of the last epoch by name
     val: dict[str, float]  # metrics of the best epoch's validation; empty without
     history: tuple[EpochRecord, ...]
+    io: tuple[dict[str, Any], ...]  # of each epoch: graphsys.trainers.io_account.epoch_io
     stages: dict[str, StageReport]  # sample, pack, train
     skipped: bool  # True when an earlier call had finished it
 
@@ -43,6 +46,7 @@ class TrainResult:
             "checkpoint": str(self.checkpoint),
             "epochs": self.epochs,
             "epoch_s": list(self.epoch_s),
+            "io": {"total": total_io(list(self.io), list(self.epoch_s)), "epochs": list(self.io)},
             "best_epoch": self.best_epoch,
             "train": self.train,
             "val": self.val,
@@ -95,10 +99,12 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
         if overwrite:
             forget(run)
         write_config(run)
+        record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
         feed.prepare(progress, state.step)
+        before = _written(feed)
         with measure("train") as report:
             path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=parents)
-        _fill_report(report, feed)
+        _fill_report(report, feed, _written(feed) - before)
     return _result(run, load_checkpoint(path), {**feed.reports, "train": report}, skipped=False)
 
 
@@ -120,10 +126,15 @@ def _train(
         return TrainingLoop(run, state, setting, feed, log, parents=parents).run(progress)
 
 
-def _fill_report(report: StageReport, feed: WindowFeed) -> None:
-    stats = feed.stats
-    # The kernel's counter also holds what the producer of the next window read meanwhile.
+def _written(feed: WindowFeed) -> int:
+    return sum(report.device_bytes_written for report in feed.reports.values())
+
+
+def _fill_report(report: StageReport, feed: WindowFeed, by_producer: int) -> None:
+    stats = feed.all_stats()
+    # The kernel's counters also hold what the producer of the next windows read and wrote meanwhile.
     report.device_bytes_read = stats.read_bytes
+    report.device_bytes_written = max(report.device_bytes_written - by_producer, 0)
     report.useful_bytes = stats.useful_bytes
     report.details = {"loader": stats.as_dict(), "plan": feed.plans.train.as_dict()}
 
@@ -134,13 +145,14 @@ def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
 
 
 def _result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
-    lines = read_log(RunFolder(run.out).logs)
+    lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
     history = tuple(EpochRecord(**record) for record in final.state["history"])
     best = best_epoch(history)
     return TrainResult(
         checkpoint=final.path,
         epochs=len(history),
-        epoch_s=tuple(line["seconds"] for line in lines if line["kind"] == "epoch"),
+        epoch_s=tuple(line["seconds"] for line in lines),
+        io=tuple(line["io"] for line in lines),
         best_epoch=best,
         train=history[-1].train,
         val={} if best is None else history[best].val or {},

@@ -22,7 +22,6 @@ Array = npt.NDArray[Any]
 
 WARM_BATCHES = 3
 ROUNDS = 3
-STEP_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Options:
     hidden: int
     seconds: float
     cache: float  # share of the feature rows kept in memory
+    library: str  # whose step
 
 
 def options() -> Options:
@@ -47,6 +47,7 @@ def options() -> Options:
     parser.add_argument("--hidden", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--cache", type=float, default=0.0)
+    parser.add_argument("--library", default="")
     return Options(**vars(parser.parse_args()))
 
 
@@ -153,20 +154,6 @@ def measure_batches(
         edges_per_batch=float(np.mean([count.edges for count in counts])),
         **about(),
     )
-
-
-def measure_steps(made: Options, steps: list[Callable[[], None]], **about: Any) -> None:
-    """Time training steps for about ``made.seconds`` and print the line."""
-    for step in steps[:2]:
-        step()
-    rounds = []
-    for _ in range(ROUNDS):
-        started, count = time.perf_counter(), 0
-        while count < len(steps) or time.perf_counter() - started < made.seconds / ROUNDS:
-            steps[count % len(steps)]()
-            count += 1
-        rounds.append(1e3 * (time.perf_counter() - started) / count)
-    report(rounds, **about)
 
 
 def report(rounds: list[float], **about: Any) -> None:

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 os.environ.setdefault("DGLBACKEND", "pytorch")
@@ -13,13 +13,11 @@ import dgl  # noqa: E402 - the backend must be named before
 import torch  # noqa: E402
 
 from peers.common import (  # noqa: E402
-    STEP_BATCHES,
     Array,
     Count,
     Options,
     StoreArrays,
     measure_batches,
-    measure_steps,
     options,
     seed_batches,
 )
@@ -79,17 +77,7 @@ def main() -> None:
     sampler = Sampler(made, store)
     nodes = store.train_nodes()
     about = {"torch": torch.__version__, "dgl": dgl.__version__}
-    if made.task == "step":
-        trainer = Trainer(made, store)
-        seeds = list(islice(seed_batches(nodes, made.batch_size), STEP_BATCHES))
-        measure_steps(made, [one_step(trainer, store, part, *sampler.sample(part)) for part in seeds], **about)
-    else:
-        measure_batches(made, nodes.shape[0], batches(made, store, sampler, nodes), lambda: about)
-
-
-def one_step(trainer: Trainer, store: StoreArrays, seeds: Array, inputs: torch.Tensor, blocks: list[Any]) -> Any:
-    x = torch.randn(inputs.shape[0], store.dim)
-    return lambda: trainer.step(seeds, blocks, x)
+    measure_batches(made, nodes.shape[0], batches(made, store, sampler, nodes), lambda: about)
 
 
 def batches(made: Options, store: StoreArrays, sampler: Sampler, nodes: Array) -> Iterator[Count]:

@@ -1,10 +1,8 @@
 """PyG: NeighborLoader, features in a memory map, SAGEConv with trimmed layers."""
 
 from collections.abc import Iterator
-from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 
-import numpy as np
 import torch
 import torch_geometric
 from torch_geometric.data import Data
@@ -13,7 +11,7 @@ from torch_geometric.nn import SAGEConv
 from torch_geometric.typing import WITH_PYG_LIB, SparseTensor
 from torch_geometric.utils import trim_to_layer
 
-from peers.common import STEP_BATCHES, Count, Options, StoreArrays, measure_batches, measure_steps, options
+from peers.common import Count, Options, StoreArrays, measure_batches, options
 
 
 class Sage(torch.nn.Module):
@@ -61,35 +59,24 @@ def main() -> None:
     if made.task in ("load", "epoch"):
         data.x = torch.from_numpy(store.mapped_features())
     train = torch.from_numpy(store.train_nodes())
-    # Workers sample, and gather what they sampled, side by side; a step is timed on batches made before.
-    workers = 0 if made.task == "step" else made.threads
+    # Workers sample, and gather what they sampled, side by side.
     loader = NeighborLoader(
         data,
         num_neighbors=made.fanouts,
         input_nodes=train,
         batch_size=made.batch_size,
         shuffle=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        filter_per_worker=workers > 0,
+        num_workers=made.threads,
+        persistent_workers=True,
+        filter_per_worker=True,
     )
     about = {
         "torch": torch.__version__,
         "pyg": torch_geometric.__version__,
         "sampler": "pyg-lib" if WITH_PYG_LIB else "torch-sparse",
-        "workers": workers,
+        "workers": made.threads,
     }
-    if made.task == "step":
-        trainer = Trainer(made, store)
-        kept = list(islice(loader, STEP_BATCHES))
-        for batch in kept:
-            batch.x = torch.from_numpy(
-                np.random.default_rng(0).standard_normal((batch.num_nodes, store.dim), np.float32)
-            )
-            with_edges(batch)
-        measure_steps(made, [partial(trainer.step, batch) for batch in kept], **about)
-    else:
-        measure_batches(made, train.shape[0], batches(made, store, loader), lambda: about)
+    measure_batches(made, train.shape[0], batches(made, store, loader), lambda: about)
 
 
 def with_edges(batch: Data) -> Data:

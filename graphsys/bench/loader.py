@@ -36,7 +36,7 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
         with measure("load") as loading:
             seconds, read = _epochs(feed)
         after = measure_disk(setting.work).read_bytes_s
-        stats, plan = feed.stats, feed.plans.train
+        stats, plan = feed.stats(), feed.plans.train
     per_epoch = sum(read[1:]) / (len(read) - 1)
     bandwidth = (before + after) / 2
     epochs = run.trainer.epochs
@@ -48,7 +48,7 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
         details={
             "first_epoch_s": seconds[0],
             "device_bytes_per_epoch": per_epoch,
-            "device_over_useful": stats.device_bytes / stats.useful_bytes,
+            "device_over_useful": sum(read) / max(stats.useful_bytes, 1),
             "rows_per_epoch": (stats.rows_hit + stats.rows_fetched) / epochs,
             "rows_read_per_epoch": stats.rows_fetched / epochs,
             "rows_over_belady": stats.rows_fetched / max(all_epochs, 1),
@@ -57,9 +57,7 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
             "window_batches": plan.window_batches,
             "sequential_read_bytes_s": bandwidth,
             "prepare_s": prepared.seconds,
-            "waits_s": {
-                "read": stats.wait_read_s, "assemble": stats.wait_assemble_s, "producer": stats.wait_producer_s,
-            },
+            "waits_s": stats.waits(),
             "limit_is": "device bytes of an epoch at the sequential direct read speed of this run",
         },
         peak_memory_bytes={"prepare": prepared.peak_rss_bytes, "load": loading.peak_rss_bytes},

@@ -18,6 +18,7 @@ from graphsys.core.errors import GraphsysError
 from graphsys.core.progress import Progress
 
 SCRIPTS = CHECKOUT / "benchmarks" / "peers"
+OWN = "own"  # a peer that runs in our own environment
 _STARTUP_S = 300.0  # reading the topology, making the graph, filling a cache
 _ID_BYTES = 8  # all peers take int64 ids
 
@@ -45,6 +46,8 @@ class PeerFigures:
 
 def find_python(peer: Peer, envs: Path) -> Path | None:
     """Return the interpreter of a peer's environment below ``envs``, or this one where it serves as well."""
+    if peer.env == OWN:
+        return Path(sys.executable)
     name = peer.env or peer.script
     python = envs / f"env-{name}" / "bin" / "python"
     if python.is_file():

@@ -15,7 +15,7 @@ from graphsys.bench.importing import measure_import
 from graphsys.bench.isolate import Part
 from graphsys.bench.loader import measure_loader
 from graphsys.bench.pack import measure_pack
-from graphsys.bench.peers import Peer
+from graphsys.bench.peers import OWN, Peer
 from graphsys.bench.planning import measure_plan
 from graphsys.bench.result import Better, Measured
 from graphsys.bench.sampler import measure_sampler
@@ -113,7 +113,10 @@ _ALL = (
         better="lower",
         about="a training step, the batches in memory",
         parts=(Part(name="step", measure=measure_step),),
-        peers=(Peer(name="PyG", script="pyg", task="step"), Peer(name="DGL", script="dgl", task="step")),
+        peers=(
+            Peer(name="PyG", script="step", task="step", env=OWN, options=("--library", "pyg")),
+            Peer(name="DGL", script="step", task="step", env=OWN, options=("--library", "dgl")),
+        ),
         again=True,
     ),
     Bench(
