@@ -180,6 +180,19 @@ def claimed_folder(path: Path, *, name: Path | None = None) -> Iterator[int]:
                 folder.rmdir()
 
 
+def is_claimed(path: Path) -> bool:
+    """Whether some process is writing the folder ``path`` now, under :func:`claimed_folder`."""
+    with disk_errors("read", path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)  # where there are no locks, nobody holds one
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextmanager
 def _locked_folder(path: Path, name: Path) -> Iterator[int]:
     with disk_errors("write", name):

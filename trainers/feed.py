@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields
 from types import TracebackType
 from typing import Self
 
@@ -59,8 +58,8 @@ class WindowFeed:
         self._memory = run.memory
         self._readers: dict[str, FeatureReader] = {}
         self._open: Loader | None = None  # of the training batches
-        self._waited_s = 0.0  # for training batches, by the loaders closed so far
-        self.stats = LoaderStats()  # of the loaders closed so far
+        self._closed = LoaderStats()  # of the loaders of training batches closed so far
+        self._validated = LoaderStats()  # of those of validation batches, and of reading all rows into memory
         self.windows = {
             split: WindowSet(
                 run, store, schedule, plan,
@@ -121,8 +120,7 @@ class WindowFeed:
                 yield iter(loader)
             finally:
                 self._open = None
-                self._waited_s += loader.stats.wait_assemble_s
-                _add_stats(self.stats, loader.stats)
+                self._closed.add(loader.stats)
 
     def validation(self) -> AbstractContextManager[Iterator[MiniBatch]] | None:
         """Open one pass over the validation batches; None when there are no validation nodes."""
@@ -132,7 +130,7 @@ class WindowFeed:
     def _validation(self) -> Iterator[Iterator[MiniBatch]]:
         with self._loader("val", _START) as loader:
             yield iter(loader)
-            _add_stats(self.stats, loader.stats)
+            self._validated.add(loader.stats)
 
     def _loader(self, split: str, cursor: LoaderCursor) -> Loader:
         windows = self.windows[split]
@@ -141,13 +139,28 @@ class WindowFeed:
         if key not in self._readers:
             self._readers[key] = open_reader(self._features, windows.plan, memory=self._memory)
             if key == "memory":
-                self.stats.read_bytes += self._features.spec.nbytes
-                self.stats.useful_bytes += self._features.spec.nbytes
+                self._validated.read_bytes += self._features.spec.nbytes
+                self._validated.useful_bytes += self._features.spec.nbytes
         return Loader(windows, self._features, self._readers[key], cursor=cursor, device=self._device)
 
-    def wait_s(self) -> float:
-        """Return the seconds that training waited for batches so far, validation left out."""
-        return self._waited_s + (self._open.stats.wait_assemble_s if self._open else 0.0)
+    @property
+    def mode(self) -> str:
+        """How feature rows reach the training batches."""
+        return self.plans.train.mode
+
+    def stats(self) -> LoaderStats:
+        """Return what the training batches took so far, validation left out."""
+        total = LoaderStats()
+        total.add(self._closed)
+        if self._open is not None:
+            total.add(self._open.stats)
+        return total
+
+    def all_stats(self) -> LoaderStats:
+        """Return what all batches took so far, and reading all rows into memory."""
+        total = self.stats()
+        total.add(self._validated)
+        return total
 
     def close(self) -> None:
         """Stop every thread and let go of memory."""
@@ -163,8 +176,3 @@ class WindowFeed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _add_stats(total: LoaderStats, part: LoaderStats) -> None:
-    for item in fields(LoaderStats):
-        setattr(total, item.name, getattr(total, item.name) + getattr(part, item.name))

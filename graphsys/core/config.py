@@ -55,6 +55,8 @@ class SamplerConfig(_Section):
     """How neighbourhoods are drawn."""
 
     fanouts: tuple[int, ...] = Field((10, 10), description="In-neighbours per node and hop, seeds outwards; -1: all.")
+    replace: bool = Field(False, description="Draw each node's neighbours with replacement: always as many as asked.")
+    weighted: bool = Field(False, description="Draw in proportion to the edges' weights, which the store must have.")
     batch_size: int = Field(1024, gt=0, lt=_COUNT_LIMIT, description="Seeds per batch.")
     samples: Literal["frozen", "fresh"] = Field(
         "fresh", description="fresh: new samples every epoch; frozen: those of the first epoch, again and again."
