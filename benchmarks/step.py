@@ -127,12 +127,12 @@ def _summary(
 ) -> dict[str, Any]:
     median = {name: statistics.median(wall for wall, _ in taken) for name, taken in seconds.items()}
     own = median.pop("graphsys")
-    low, _, high = statistics.quantiles([wall for wall, _ in seconds["graphsys"]], n=4)
+    walls = [wall for wall, _ in seconds["graphsys"]]
     return {
         "name": f"step-{spec.model}",
         "value": round(own, 4),
         "unit": "s",
-        "spread": [round(low, 4), round(high, 4)],
+        "spread": [round(min(walls), 4), round(max(walls), 4)],
         "peers": {name: round(value, 4) for name, value in median.items()},
         "missing": list(missing),
         "ratio": round(min(median.values()) / own, 3) if median else None,

@@ -137,7 +137,9 @@ class TrainerConfig(_Section):
     patience: int | None = Field(None, gt=0, description="Stop after this many validations without improvement.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Autocast type.")
-    threads: int = Field(0, ge=0, description="Torch threads; 0: one per core.")
+    threads: int = Field(
+        0, ge=0, description="Torch threads; 0: one per core. Never changes what a built-in model learns."
+    )
     keep: Literal["best", "last"] = Field("best", description="Weights a run ends with: best validation, or last.")
 
 
