@@ -22,6 +22,7 @@ import xxhash
 from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.core.progress import Task
 from graphsys.storage.direct import DirectFile
+from graphsys.storage.direct_writer import DirectWriter
 from graphsys.storage.files import SequentialWriter, disk_errors
 
 CHUNK_BYTES = 1 << 20  # inner chunk: the unit of checksums and of ranged reads
@@ -94,9 +95,15 @@ class FlatWriter:
     """Appends rows to a new flat array; its length may be unknown until it is closed.
 
     Not atomic by itself: it writes below a folder that :func:`graphsys.storage.files.atomic_folder` yields.
+
+    Args:
+        direct_buffer: Write past the page cache, through two buffers of so many bytes, which a large array is worth;
+            0: through the cache with regular flushes.
     """
 
-    def __init__(self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = (), *, direct_buffer: int = 0
+    ) -> None:
         self.folder = folder
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.row_shape = tuple(row_shape)
@@ -105,7 +112,8 @@ class FlatWriter:
         if self._row_nbytes == 0:
             raise ArtefactError(f"{folder}: rows of shape {self.row_shape} hold no bytes; give at least one column")
         self._chunk_rows = rows_per_chunk(self._row_nbytes)
-        self._file = SequentialWriter(chunk_file(folder, 1 + len(self.row_shape)))
+        path = chunk_file(folder, 1 + len(self.row_shape))
+        self._file = DirectWriter(path, buffer_bytes=direct_buffer) if direct_buffer else SequentialWriter(path)
         self._checksums: list[str] = []
         self._hash = xxhash.xxh3_64()
         self._pending = 0  # bytes hashed into the open chunk
