@@ -65,9 +65,7 @@ class DirectWriter:
     def _send(self, nbytes: int) -> None:
         """Write the first ``nbytes`` of the buffer at hand, and go on with the other once that is free."""
         offset = self.nbytes - self._filled
-        self._writes[self._turn] = self._pool.submit(
-            self._file.write, offset, self._buffers[self._turn][:nbytes]
-        )
+        self._writes[self._turn] = self._pool.submit(self._file.write, offset, self._buffers[self._turn][:nbytes])
         self._turn = (self._turn + 1) % _NUM_BUFFERS
         self._filled = 0
         self._wait(self._turn)

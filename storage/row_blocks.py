@@ -54,9 +54,7 @@ def _buffer_nbytes(row_nbytes: int, block_rows: int) -> int:
     return align_up(block_rows * row_nbytes) + PAGE  # rows need not start on a page
 
 
-def _read(
-    array: FlatArray, file: DirectFile, start: int, stop: int, buffer: Bytes, count: ReadCount | None
-) -> Array:
+def _read(array: FlatArray, file: DirectFile, start: int, stop: int, buffer: Bytes, count: ReadCount | None) -> Array:
     row = array.spec.row_nbytes
     begin = align_down(start * row)
     raw = buffer[: align_up(stop * row) - begin]
