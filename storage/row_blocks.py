@@ -12,6 +12,11 @@ from graphsys.storage.flat import FlatArray
 READS = 3  # in flight; with 4 MiB each, more were not faster
 
 
+def cut_rows(start: int, stop: int, block_rows: int) -> list[tuple[int, int]]:
+    """Return [start, stop) in consecutive ranges of ``block_rows`` rows, the last one shorter."""
+    return [(first, min(first + block_rows, stop)) for first in range(start, stop, block_rows)]
+
+
 def blocks_nbytes(row_nbytes: int, block_rows: int, *, reads: int = READS) -> int:
     """Return the bytes of buffers that :func:`read_blocks` holds."""
     return (reads + 1) * _buffer_nbytes(row_nbytes, block_rows)

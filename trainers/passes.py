@@ -20,7 +20,7 @@ from graphsys.storage.direct import aligned_empty
 from graphsys.storage.direct_writer import BUFFER_BYTES, DirectWriter
 from graphsys.storage.features import ReadCount
 from graphsys.storage.flat import FlatArray
-from graphsys.storage.row_blocks import blocks_nbytes, read_blocks
+from graphsys.storage.row_blocks import blocks_nbytes, cut_rows, read_blocks
 from graphsys.trainers.accumulate import Accumulator
 from graphsys.trainers.edge_ranges import EDGE_NBYTES, MAX_BLOCK_ROWS, START_NBYTES, EdgeRange, RangeReader
 from graphsys.trainers.layer_pass import LayerPass
@@ -55,17 +55,15 @@ class PassLimits:
         Raises:
             MemoryBudgetError: Not even a few edges fit.
         """
-        per_row = _block_nbytes(1, dim, width)
-        rows = min(memory // _BLOCK_SHARE // per_row, READ_BYTES // (4 * dim), MAX_BLOCK_ROWS)
-        block_rows = 1 << (max(rows, 1).bit_length() - 1)
+        block_rows = _block_rows(memory // _BLOCK_SHARE, dim, width)
         write_buffer = min(BUFFER_BYTES, memory // _WRITE_SHARE)
         fixed = _block_nbytes(block_rows, dim, width) + DirectWriter.memory_nbytes(write_buffer)
         left = int(memory * _BUDGET_SHARE) - fixed
         row_nbytes = num_nodes * 4 * dim
         is_resident = row_nbytes <= left * _RESIDENT_SHARE
         least = state_nbytes + START_NBYTES + _LEAST_EDGES * (EDGE_NBYTES + 8)
-        if rows < 1 or left < least:
-            needed = max(_BLOCK_SHARE * per_row, int((fixed + least) / _BUDGET_SHARE))
+        if left < least:
+            needed = int((fixed + least) / _BUDGET_SHARE)
             raise MemoryBudgetError(
                 f"exact inference of a layer with {dim} input columns needs more than the memory budget of "
                 f"{format_bytes(memory)}; set memory to at least {needed // MIB + 1}MiB"
@@ -76,6 +74,14 @@ class PassLimits:
             range_nbytes=left - row_nbytes if is_resident else left,
             write_buffer=write_buffer,
         )
+
+
+def _block_rows(nbytes: int, dim: int, width: int) -> int:
+    """Return the largest power of two of rows that make a good read and fit ``nbytes``; at least 1."""
+    rows = 1
+    while 2 * rows <= MAX_BLOCK_ROWS and 8 * dim * rows <= READ_BYTES and _block_nbytes(2 * rows, dim, width) <= nbytes:
+        rows *= 2
+    return rows
 
 
 def _block_nbytes(rows: int, dim: int, width: int) -> int:
@@ -162,8 +168,7 @@ class _Rows:
 
     def own(self, part: EdgeRange) -> Iterator[tuple[slice, Features]]:
         """Yield places within the range, in order, and their rows."""
-        end = part.first + part.num_dst
-        blocks = [(start, min(start + self._block_rows, end)) for start in range(part.first, end, self._block_rows)]
+        blocks = cut_rows(part.first, part.first + part.num_dst, self._block_rows)
         for start, x in self._read(blocks):
             yield slice(start - part.first, start - part.first + x.shape[0]), x
 
