@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphsys.core.types import Features, NodeIds
-from graphsys.models.base import AttentionModel, LayerwiseModel, StreamedModel
+from graphsys.models.base import AttentionModel, BatchModel, StreamedModel
 from graphsys.trainers.accumulate import Accumulator
 from graphsys.trainers.edge_ranges import Sources, Targets
 
@@ -36,13 +36,19 @@ class LayerPass(Protocol):
         """Yield the outputs [*, D_out] of a range, given the whole state [n, K] and all in-degrees [n]."""
 
 
-def layer_pass(model: LayerwiseModel, index: int, device: torch.device) -> LayerPass | None:
+def layer_pass(model: BatchModel, index: int, device: torch.device) -> LayerPass | None:
     """Return how layer ``index`` of ``model`` is run as passes, or None when it cannot be."""
     if isinstance(model, StreamedModel):
         return _Sum(model, index, device)
     if isinstance(model, AttentionModel):
         return _Attention(model, index, device)
     return None
+
+
+def state_channels(model: BatchModel) -> tuple[int, ...]:
+    """Return the float32 columns that a destination's state has in each layer; empty when layers are no passes."""
+    layers = [layer_pass(model, index, torch.device("cpu")) for index in range(model.num_layers)]
+    return tuple(layer.state_channels for layer in layers if layer is not None)
 
 
 class _Sum:

@@ -179,7 +179,8 @@ class _Rows:
 
     def _degrees(self, blocks: list[tuple[int, int]]) -> Iterator[NodeIds]:
         ends = [(start, stop + 1) for start, stop in blocks]
-        for _, starts in read_blocks(self._edges.indptr, ends, block_rows=self._block_rows + 1):
+        stream = read_blocks(self._edges.indptr, ends, block_rows=self._block_rows + 1, count=self._edges.count)
+        for _, starts in stream:
             yield np.diff(starts)
 
 
