@@ -5,6 +5,7 @@ in the order in which the pass meets their sources.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,38 +72,32 @@ class RangeReader:
         """Bytes of a source id in the store."""
         return self._indices.spec.row_nbytes
 
-    def ranges(self, *, nbytes: int, state_nbytes: int, block_rows: int) -> Iterator[EdgeRange]:
+    def ranges(self, *, nbytes: int, state_nbytes: int, block_rows: int, threads: int = 1) -> Iterator[EdgeRange]:
         """Yield ranges over all destinations, each as long as ``nbytes`` allows, and at least one edge long.
 
         Args:
             nbytes: Memory for a range: its edges, and the state of its destinations.
             state_nbytes: Of one destination.
             block_rows: Sources of a block, a power of two up to ``MAX_BLOCK_ROWS``.
+            threads: Threads that sort; the result does not depend on it.
         """
         per_dst = state_nbytes + START_NBYTES
         reach = max(1, nbytes // per_dst)
+        most_edges = max(1, (nbytes - per_dst) // (self.index_nbytes + EDGE_NBYTES))
         first = begin = 0
         while first < self.num_nodes:
             starts = self.indptr.read(first, min(first + reach, self.num_nodes) + 1)
-            most_edges = max(1, (nbytes - per_dst) // (self.index_nbytes + EDGE_NBYTES))
             num_dst = _fitting(starts, begin, nbytes, per_dst, most_edges)
-            whole = num_dst > 0
-            end = int(starts[num_dst]) if whole else begin + most_edges
+            end = int(starts[num_dst]) if num_dst else begin + most_edges
             starts = starts[: max(num_dst, 1) + 1].copy()
-            yield self._sorted(first, starts, begin, end, block_rows)
+            yield self._range(first, starts, begin, end, block_rows, threads)
             self.count.add(useful_bytes=0, read_bytes=(end - begin) * self.index_nbytes + starts.nbytes)
             first, begin = first + num_dst, end
 
-    def _sorted(self, first: int, starts: NodeIds, begin: int, end: int, block_rows: int) -> EdgeRange:
+    def _range(self, first: int, starts: NodeIds, begin: int, end: int, block_rows: int, threads: int) -> EdgeRange:
         raw = self._indices.read(begin, end)
-        shift = block_rows.bit_length() - 1
-        num_blocks = -(-self.num_nodes // block_rows)
-        offset = np.zeros(num_blocks + 1, np.int64)
-        _count_blocks(raw, shift, offset[1:])
-        np.cumsum(offset, out=offset)
-        source = _empty(raw.shape[0], np.uint16)
-        target = _empty(raw.shape[0], np.int32)
-        _place_edges(raw, np.clip(starts, begin, end) - begin, shift, offset[:-1].copy(), source, target)
+        local = np.clip(starts, begin, end) - begin
+        offset, source, target = _sort_edges(raw, local, block_rows, -(-self.num_nodes // block_rows), threads)
         return EdgeRange(
             first=first,
             degree=np.diff(starts),
@@ -113,6 +108,33 @@ class RangeReader:
             source=source,
             target=target,
         )
+
+
+def _sort_edges(
+    raw: Ids, starts: NodeIds, block_rows: int, num_blocks: int, threads: int
+) -> tuple[NodeIds, Sources, Targets]:
+    """Return where each block of sources starts [B + 1], and sources [E] and targets [E] by block, then by target."""
+    shift = block_rows.bit_length() - 1
+    num_edges = raw.shape[0]
+    source, target = _empty(num_edges, np.uint16), _empty(num_edges, np.int32)
+    # Each thread takes consecutive destinations, and within a block its edges stand behind those of the thread before.
+    cuts = np.searchsorted(starts, [num_edges * part // threads for part in range(1, threads)]).tolist()
+    first, stop = [0, *cuts], [*cuts, starts.shape[0] - 1]
+    count = np.zeros((threads, num_blocks), np.int64)
+
+    def count_part(part: int) -> None:
+        _count_blocks(raw[starts[first[part]] : starts[stop[part]]], shift, count[part])
+
+    def place_part(part: int) -> None:
+        _place_edges(raw, starts, first[part], stop[part], shift, place[part], source, target)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="graphsys-sort") as pool:
+        list(pool.map(count_part, range(threads)))
+        offset = np.zeros(num_blocks + 1, np.int64)
+        np.cumsum(count.sum(axis=0), out=offset[1:])
+        place = offset[:-1] + np.cumsum(count, axis=0) - count
+        list(pool.map(place_part, range(threads)))
+    return offset, source, target
 
 
 def num_ranges(*, num_nodes: int, num_edges: int, nbytes: int, state_nbytes: int, index_nbytes: int) -> int:
@@ -144,10 +166,12 @@ def _count_blocks(source: Ids, shift: int, count: NodeIds) -> None:
 
 
 @njit
-def _place_edges(raw: Ids, starts: NodeIds, shift: int, place: NodeIds, source: Sources, target: Targets) -> None:
-    """Put every edge behind the earlier ones of its block, so that targets ascend within a block."""
+def _place_edges(
+    raw: Ids, starts: NodeIds, first: int, stop: int, shift: int, place: NodeIds, source: Sources, target: Targets
+) -> None:
+    """Put the edges of destinations [first, stop) behind the earlier ones of their blocks, so that targets ascend."""
     mask = (1 << shift) - 1
-    for node in range(starts.shape[0] - 1):
+    for node in range(first, stop):
         for edge in range(starts[node], starts[node + 1]):
             block = raw[edge] >> shift
             source[place[block]] = raw[edge] & mask

@@ -24,7 +24,7 @@ class LayerPass(Protocol):
     needs_degree: bool
 
     def start(self, state: Features, own: OwnRows) -> None:
-        """Fill ``state`` [n, K] for destinations none of whose edges were met yet."""
+        """Fill ``state`` [n, K], all zeros, for destinations none of whose edges were met yet."""
 
     def send(self, x: Features, in_degree: NodeIds | None) -> Features:
         """Return what the sources with rows ``x`` [S, D_in] send along their edges: [S, *]."""
@@ -62,8 +62,7 @@ class _Sum:
         self._device = device
 
     def start(self, state: Features, own: OwnRows) -> None:
-        del own
-        state[:] = 0
+        """Leave the sums at zero; see :meth:`LayerPass.start`."""
 
     def send(self, x: Features, in_degree: NodeIds | None) -> Features:
         message = self._model.messages(self._index, torch.from_numpy(x).to(self._device), self._degrees(in_degree))

@@ -121,12 +121,15 @@ def run_passes(
     tally.rows.add(useful_bytes=below.spec.nbytes, read_bytes=0)
     carried: Features | None = None  # state of a destination that has more edges in the next range
     ranges = edges.ranges(
-        nbytes=limits.range_nbytes, state_nbytes=4 * layer.state_channels, block_rows=limits.block_rows
+        nbytes=limits.range_nbytes,
+        state_nbytes=4 * layer.state_channels,
+        block_rows=limits.block_rows,
+        threads=threads,
     )
     with Accumulator(threads) as accumulator, torch.no_grad():
         for part in ranges:
             tally.chunks += 1
-            state = _empty_state(part.num_dst, layer.state_channels)
+            state = _zeros(part.num_dst, layer.state_channels)
             layer.start(state, partial(rows.own, part))
             if carried is not None:
                 state[0] = carried
@@ -184,6 +187,6 @@ class _Rows:
             yield np.diff(starts)
 
 
-def _empty_state(num_dst: int, channels: int) -> Features:
-    # Its memory goes back to the system when it is freed.
+def _zeros(num_dst: int, channels: int) -> Features:
+    # Fresh pages are zero, and go back to the system when they are freed.
     return aligned_empty(4 * num_dst * channels).view(np.float32).reshape(num_dst, channels)

@@ -71,6 +71,16 @@ def test_a_hub_comes_in_parts_that_follow_each_other(store: Store) -> None:
         assert {int(part.degree[first - part.first]) for part in same} == {held}
 
 
+@pytest.mark.parametrize("threads", [2, 7, 300])
+def test_the_number_of_threads_changes_nothing(store: Store, threads: int) -> None:
+    reader = RangeReader(store, store.edge_type_within("node"))
+    for nbytes in (500, ALL):
+        many = reader.ranges(nbytes=nbytes, state_nbytes=STATE, block_rows=BLOCK, threads=threads)
+        for expected, found in zip(ranges(store, nbytes), many, strict=True):
+            for name in ("degree", "offset", "source", "target"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
 @pytest.mark.parametrize("nbytes", [3000, 8000, ALL])
 def test_the_number_of_ranges_is_foretold(store: Store, nbytes: int) -> None:
     told = num_ranges(num_nodes=200, num_edges=1600, nbytes=nbytes, state_nbytes=STATE, index_nbytes=4)
