@@ -124,77 +124,87 @@ def _attend(
     message: Features, source: Sources, target: Targets, state: Features, heads: int, slope: np.float32
 ) -> None:
     width = message.shape[1] - heads
-    part = np.empty(width + 2 * heads, np.float32)  # as the front of a row of the state
+    part = np.empty((1, width + 2 * heads), np.float32)  # as the front of a row of the state
     start = 0
     while start < target.shape[0]:
         end = _run_end(target, start)
-        row = state[target[start]]
         if end == start + 1:
-            _attend_one(message[source[start]], row, heads, slope)
+            _attend_one(message, source[start], state, target[start], heads, slope)
         else:
-            _attend_run(message, source[start:end], row, heads, slope, part)
-            _merge(part, row, heads)
+            _attend_run(message, source, start, end, state, target[start], heads, slope, part)
+            _merge(part, state, target[start], heads)
         start = end
 
 
 @njit
-def _attend_one(message: Features, row: Features, heads: int, slope: np.float32) -> None:
+def _attend_one(message: Features, node: int, state: Features, row: int, heads: int, slope: np.float32) -> None:
     """Add one weighed value to a row of the state."""
-    width = message.shape[0] - heads
+    width = message.shape[1] - heads
     channels = width // heads
     for head in range(heads):
-        weight, peak = width + head, width + heads + head
-        exponent = _leaky(message[width + head] + row[peak + heads], slope)
-        total = row[head * channels : (head + 1) * channels]
-        value = message[head * channels : (head + 1) * channels]
-        if exponent <= row[peak]:
-            share = math.exp(exponent - row[peak])
-            row[weight] += share
-            for column in range(channels):
-                total[column] += share * value[column]
+        weight, peak, first = width + head, width + heads + head, np.uintp(head * channels)
+        exponent = _leaky(message[node, width + head] + state[row, peak + heads], slope)
+        if exponent <= state[row, peak]:
+            share = math.exp(exponent - state[row, peak])
+            state[row, weight] += share
+            for channel in range(channels):
+                column = first + np.uintp(channel)
+                state[row, column] += share * message[node, column]
         else:
-            kept = math.exp(row[peak] - exponent)
-            row[weight] = row[weight] * kept + np.float32(1)
-            row[peak] = exponent
-            for column in range(channels):
-                total[column] = total[column] * kept + value[column]
+            kept = math.exp(state[row, peak] - exponent)
+            state[row, weight] = state[row, weight] * kept + np.float32(1)
+            state[row, peak] = exponent
+            for channel in range(channels):
+                column = first + np.uintp(channel)
+                state[row, column] = state[row, column] * kept + message[node, column]
 
 
 @njit
 def _attend_run(
-    message: Features, source: Sources, row: Features, heads: int, slope: np.float32, part: Features
+    message: Features,
+    source: Sources,
+    start: int,
+    end: int,
+    state: Features,
+    row: int,
+    heads: int,
+    slope: np.float32,
+    part: Features,
 ) -> None:
-    """Write the weighed sums over the edges of one destination, their weights and their peaks into ``part``."""
+    """Write the weighed sums over edges [start, end), their weights and their peaks into ``part`` [1, M + 2 H]."""
     width = message.shape[1] - heads
     channels = width // heads
     part[:] = np.float32(0)
     for head in range(heads):
-        key, weight, peak = width + head, width + head, width + heads + head
-        query = row[peak + heads]
-        part[peak] = _leaky(message[source[0], key] + query, slope)
-        for edge in range(1, source.shape[0]):
-            part[peak] = max(part[peak], _leaky(message[source[edge], key] + query, slope))
-        for edge in range(source.shape[0]):
+        key, weight, peak, first = width + head, width + head, width + heads + head, np.uintp(head * channels)
+        query = state[row, peak + heads]
+        top = _leaky(message[source[start], key] + query, slope)
+        for edge in range(start + 1, end):
+            top = max(top, _leaky(message[source[edge], key] + query, slope))
+        for edge in range(start, end):
             node = source[edge]
-            share = math.exp(_leaky(message[node, key] + query, slope) - part[peak])
-            part[weight] += share
-            for column in range(head * channels, (head + 1) * channels):
-                part[column] += share * message[node, column]
+            share = math.exp(_leaky(message[node, key] + query, slope) - top)
+            part[0, weight] += share
+            for channel in range(channels):
+                column = first + np.uintp(channel)
+                part[0, column] += share * message[node, column]
+        part[0, peak] = top
 
 
 @njit
-def _merge(part: Features, row: Features, heads: int) -> None:
+def _merge(part: Features, state: Features, row: int, heads: int) -> None:
     """Add sums relative to one peak to sums relative to another; the result is relative to the larger one."""
-    width = part.shape[0] - 2 * heads
+    width = part.shape[1] - 2 * heads
     channels = width // heads
     for head in range(heads):
-        weight, peak = width + head, width + heads + head
-        top = max(part[peak], row[peak])
-        kept, added = math.exp(row[peak] - top), math.exp(part[peak] - top)
-        row[weight] = row[weight] * kept + part[weight] * added
-        row[peak] = top
-        for column in range(head * channels, (head + 1) * channels):
-            row[column] = row[column] * kept + part[column] * added
+        weight, peak, first = width + head, width + heads + head, np.uintp(head * channels)
+        top = max(part[0, peak], state[row, peak])
+        kept, added = math.exp(state[row, peak] - top), math.exp(part[0, peak] - top)
+        state[row, weight] = state[row, weight] * kept + part[0, weight] * added
+        state[row, peak] = top
+        for channel in range(channels):
+            column = first + np.uintp(channel)
+            state[row, column] = state[row, column] * kept + part[0, column] * added
 
 
 @njit

@@ -19,9 +19,9 @@ from graphsys.trainers.plan import PackPlan
 
 PLAN_ACCESS_S = 2.5e-7  # seconds to plan and route one access of a window; measured on one core
 GATHER_BYTES_S = 1.2e9  # bytes per second that a gather goes through at most, read and copied; measured on two cores
-# Seconds that one core takes to sort one edge and to add its message, and for each column; measured.
-ADD_EDGE_S = 4e-8
-ADD_CHANNEL_S = 5e-10
+# Seconds of one core per edge of a layer, and per column of its state: sorting, messages, sums, outputs; measured.
+ADD_EDGE_S = 6e-8
+ADD_CHANNEL_S = 1e-9
 _LABEL_NBYTES = 9  # of a node: its class and its split
 _START_NBYTES = 8  # of a node in indptr
 _BLOCK_SHARE = 8  # of the memory, as a divisor: blocks of rows that pass by
