@@ -9,10 +9,12 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.files import claimed_folder
 from graphsys.storage.store import Store
+from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch
 from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.feed import WindowFeed
+from graphsys.trainers.io_account import total_io
 from graphsys.trainers.logs import RunLog, read_log
 from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.model_factory import build_model
@@ -21,6 +23,7 @@ from graphsys.trainers.resume import find_earlier, forget, is_finished, take_ove
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
+from graphsys.trainers.window_maker import remove_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class TrainResult:
     train: dict[str, float]  # metrics of the last epoch by name
     val: dict[str, float]  # metrics of the best epoch's validation; empty without
     history: tuple[EpochRecord, ...]
+    io: tuple[dict[str, Any], ...]  # of each epoch: graphsys.trainers.io_account.epoch_io
     stages: dict[str, StageReport]  # sample, pack, train
     skipped: bool  # True when an earlier call had finished it
 
@@ -43,6 +47,7 @@ class TrainResult:
             "checkpoint": str(self.checkpoint),
             "epochs": self.epochs,
             "epoch_s": list(self.epoch_s),
+            "io": {"total": total_io(list(self.io), list(self.epoch_s)), "epochs": list(self.io)},
             "best_epoch": self.best_epoch,
             "train": self.train,
             "val": self.val,
@@ -68,11 +73,14 @@ def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False)
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
-    with claimed_folder(run.out):
-        return _fit(run, progress, overwrite=overwrite)
+    with claimed_folder(run.out) as claim:
+        result = _fit(run, progress, claim, overwrite=overwrite)
+        if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
+            remove_windows(RunFolder(run.out).windows("train"))
+        return result
 
 
-def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
+def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool) -> TrainResult:
     device = resolve_device(run.trainer)
     store = Store.open(run.store)
     info = store.node_type(run.task.node_type)
@@ -87,7 +95,9 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
     setting = Setting(config=run.trainer, objective=objective, device=device)
     with (
         exact_torch(device, run.trainer.threads),
-        WindowFeed(run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite) as feed,
+        WindowFeed(
+            run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite, claim=claim
+        ) as feed,
     ):
         state = new_state(model, run.trainer, device)
         if earlier is not None:
@@ -95,6 +105,7 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
         if overwrite:
             forget(run)
         write_config(run)
+        record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
         feed.prepare(progress, state.step)
         with measure("train") as report:
             path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=parents)
@@ -121,11 +132,14 @@ def _train(
 
 
 def _fill_report(report: StageReport, feed: WindowFeed) -> None:
-    stats = feed.stats
-    # The kernel's counter also holds what the producer of the next window read meanwhile.
+    stats = feed.all_stats()
     report.device_bytes_read = stats.read_bytes
     report.useful_bytes = stats.useful_bytes
-    report.details = {"loader": stats.as_dict(), "plan": feed.plans.train.as_dict()}
+    report.details = {
+        "loader": stats.as_dict(),
+        "plan": feed.plans.train.as_dict(),
+        "producer_restarts": feed.producer_restarts,
+    }
 
 
 def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
@@ -134,13 +148,14 @@ def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
 
 
 def _result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
-    lines = read_log(RunFolder(run.out).logs)
+    lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
     history = tuple(EpochRecord(**record) for record in final.state["history"])
     best = best_epoch(history)
     return TrainResult(
         checkpoint=final.path,
         epochs=len(history),
-        epoch_s=tuple(line["seconds"] for line in lines if line["kind"] == "epoch"),
+        epoch_s=tuple(line["seconds"] for line in lines),
+        io=tuple(line["io"] for line in lines),
         best_epoch=best,
         train=history[-1].train,
         val={} if best is None else history[best].val or {},

@@ -11,6 +11,7 @@ from graphsys.storage.run_file import PLAN_NAME
 from graphsys.storage.store import Store
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
+from graphsys.trainers.io_account import total_io
 from graphsys.trainers.predict import Prediction, compare, predict, save_prediction
 from graphsys.trainers.resume import find_earlier, is_finished
 from graphsys.trainers.run_folder import RunFolder
@@ -41,6 +42,7 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "epoch_s": list(trained.epoch_s),
+        "io": {"total": total_io(list(trained.io), list(trained.epoch_s)), "epochs": list(trained.io)},
         "stages": stages,
         "mode": plan["mode"],
         "predicted": compare(plan["stages"], stages),

@@ -49,8 +49,8 @@ class GAT(ConvStack, AttentionModel):
         super().__init__([*hidden, GATConv(*pairs[-1], heads=1)], dropout=dropout)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Return the activation between layers."""
-        return functional.elu(x)
+        """Return the activation between layers, in the memory of ``x``."""
+        return functional.elu(x, inplace=True)
 
     def conv(self, index: int) -> "GATConv":
         """Return the convolution of layer ``index``."""

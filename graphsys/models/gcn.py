@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from graphsys.core.errors import ConfigError
-from graphsys.models.aggregate import edge_counts, sum_neighbors
+from graphsys.models.aggregate import edge_counts, spread_to_edges, sum_neighbors
 from graphsys.models.base import LayerHop
 from graphsys.models.stack import StreamedStack, SumConv, widths
 
@@ -50,10 +50,11 @@ class GCNConv(SumConv):
             ConfigError: The hop carries no degrees.
         """
         degree, count = _checked(hop.in_degree), edge_counts(hop)
-        values = self.lin(x) if self._is_narrowing else x
         scale, own = _scale(degree), degree[: hop.num_dst]
-        total = sum_neighbors(values, hop, src_scale=scale, dst_scale=scale[: hop.num_dst] * _boost(own, count))
-        return self._finish(torch.addcmul(total, values[: hop.num_dst].float(), _scale(own).square()[:, None]))
+        loop = _scale(own)
+        weight = spread_to_edges(loop * _boost(own, count), hop) * scale[hop.indices]
+        total, own_rows = sum_neighbors(self.lin(x) if self._is_narrowing else x, hop, weight)
+        return self._finish(torch.addcmul(total, own_rows, loop.square()[:, None]))
 
     @property
     def message_channels(self) -> int:

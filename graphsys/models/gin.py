@@ -46,8 +46,7 @@ class GINConv(SumConv):
 
     def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
         """Return [num_dst, D_out]; see :class:`Conv`."""
-        values = self.messages(x, None)
-        return self._finish(sum_neighbors(values, hop), values[: hop.num_dst])
+        return self._finish(*sum_neighbors(self.messages(x, None), hop))
 
     @property
     def message_channels(self) -> int:

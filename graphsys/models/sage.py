@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphsys.models.aggregate import edge_counts, sum_neighbors
+from graphsys.models.aggregate import add_linear, edge_counts, spread_to_edges, sum_neighbors
 from graphsys.models.base import LayerHop
 from graphsys.models.stack import StreamedStack, SumConv, widths
 
@@ -33,8 +33,11 @@ class SAGEConv(SumConv):
 
     def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
         """Return [num_dst, D_out]; see :class:`Conv`."""
-        mean = sum_neighbors(self.messages(x, None), hop, dst_scale=_mean_scale(edge_counts(hop)))
-        return self._combine(mean, x[: hop.num_dst])
+        share = spread_to_edges(_mean_scale(edge_counts(hop)), hop)
+        if self._is_narrowing:
+            mean, _ = sum_neighbors(self.messages(x, None), hop, share)
+            return self._combine(mean, x[: hop.num_dst])
+        return self._combine(*sum_neighbors(x, hop, share))
 
     @property
     def message_channels(self) -> int:
@@ -52,8 +55,8 @@ class SAGEConv(SumConv):
         return self._combine(total * _mean_scale(count)[:, None], x)
 
     def _combine(self, mean: Tensor, x: Tensor) -> Tensor:
-        own: Tensor = self.lin_r(x)
-        return own + (mean + self.lin_l.bias if self._is_narrowing else self.lin_l(mean))
+        out: Tensor = mean + self.lin_l.bias if self._is_narrowing else self.lin_l(mean)
+        return add_linear(out, x, self.lin_r.weight)
 
 
 def _mean_scale(count: Tensor) -> Tensor:

@@ -49,8 +49,8 @@ class ConvStack(LayerwiseModel):
         self.dropout = dropout
 
     def activate(self, x: Tensor) -> Tensor:
-        """Return the activation between layers."""
-        return functional.relu(x)
+        """Return the activation between layers, in the memory of ``x``."""
+        return functional.relu(x, inplace=True)
 
     def forward_layer(self, index: int, x: Tensor, hop: LayerHop) -> Tensor:
         """Return the output of layer ``index``; see :class:`LayerwiseModel`."""

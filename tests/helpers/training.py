@@ -15,6 +15,7 @@ from graphsys.core.progress import SilentProgress, Task
 from graphsys.core.types import BatchKey, LoaderCursor, NodeIds, Topology
 from graphsys.models.base import LayerHop, edge_index_of
 from graphsys.samplers.neighbor import sample_neighbors
+from graphsys.trainers.read_ahead import LoaderStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +161,12 @@ class MemoryFeed:
         batches = (sampled(self._graph, list(seeds), self._run.sampler.fanouts) for seeds in self._val)
         return nullcontext(batches) if self._validation else None
 
-    def wait_s(self) -> float:
-        return 0.0
+    @property
+    def mode(self) -> str:
+        return "memory"
+
+    def stats(self) -> LoaderStats:
+        return LoaderStats()
 
 
 class InterruptedTrainingError(Exception):

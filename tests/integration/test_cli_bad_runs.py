@@ -56,6 +56,10 @@ SETTINGS: dict[str, tuple[list[str], Names]] = {
     "out that is a file": (train("out=run.yaml"), ("run.yaml", "something else lies there")),
     "unknown choice": (train("model.name=transformer"), ("model.name", "transformer", "sage")),
     "fanouts that do not match the layers": (train("model.num_layers=3"), ("fanouts", "2", "3")),
+    "weights that the edges do not have": (
+        train("sampler.weighted=true", "out=other"),
+        ("weights", "sampler.weighted: false"),
+    ),
     "no fanouts": (train("sampler.fanouts=[]"), ("fanouts",)),
     "size without a known unit": (train("memory=3parsecs"), ("memory", "parsecs")),
     "override without a value": (train("trainer.lr"), ("trainer.lr", "key=value")),

@@ -19,7 +19,7 @@ from graphsys.trainers.fit import fit
 from graphsys.trainers.logs import read_log
 from graphsys.trainers.run_folder import RunFolder
 
-TIMES = {"seconds", "wait_s"}
+TIMES = {"seconds", "io"}
 
 
 @pytest.fixture(scope="module")
