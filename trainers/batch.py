@@ -124,7 +124,9 @@ class MiniBatch:
         num_dst = sum(self.num_sampled_nodes[:depth])
         num_src = sum(self.num_sampled_nodes[: depth + 1])
         indices = self.indices[: sum(self.num_sampled_edges[:depth])]
-        edges = ("csc", (self.indptr[: num_dst + 1], indices, indices.new_empty(0)))
+        # DGL lets the edge ids be left out, but its attention layers then fail in the backward pass.
+        edge_ids = torch.arange(indices.shape[0], dtype=indices.dtype, device=indices.device)
+        edges = ("csc", (self.indptr[: num_dst + 1], indices, edge_ids))
         block = dgl.create_block(edges, num_src_nodes=num_src, num_dst_nodes=num_dst)
         block.srcdata[dgl.NID] = self.n_id[:num_src]
         block.dstdata[dgl.NID] = self.n_id[:num_dst]

@@ -59,7 +59,9 @@ class _SumNeighbors(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         of_total, of_own = grads
-        grad = _segment_sum(of_total, *transposed(*ctx.saved_tensors, num_src=ctx.num_src))
+        indptr, indices, weight = ctx.saved_tensors
+        starts, destination, order = transposed(indptr, indices, num_src=ctx.num_src)
+        grad = _segment_sum(of_total, starts, destination, None if weight is None else weight[order])
         grad[: of_own.shape[0]] += of_own
         return grad, None, None, None
 
@@ -68,12 +70,15 @@ def _segment_sum(x: Tensor, indptr: Tensor, indices: Tensor, weight: Tensor | No
     return functional.embedding_bag(indices, x, indptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
 
 
-def transposed(
-    indptr: Tensor, indices: Tensor, weight: Tensor | None, *, num_src: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the edges by source: offsets [num_src + 1], destinations [E] in the order of the edges, weights [E]."""
+def transposed(indptr: Tensor, indices: Tensor, *, num_src: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the edges by source.
+
+    Returns:
+        Offsets [num_src + 1] of each source's edges; the destination [E] of each, in the order of the hop; and its
+        place [E] int64 among the hop's edges.
+    """
     order = torch.sort(indices, stable=True).indices
     starts = functional.pad(torch.bincount(indices, minlength=num_src).cumsum(0), (1, 0))
     destination = torch.arange(indptr.shape[0] - 1, device=indices.device, dtype=indices.dtype)
     column = destination.repeat_interleave(indptr.diff(), output_size=indices.shape[0])
-    return starts.to(indices.dtype), column[order], None if weight is None else weight[order]
+    return starts.to(indices.dtype), column[order], order

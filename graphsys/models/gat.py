@@ -66,7 +66,7 @@ class GAT(ConvStack, AttentionModel):
 
     def attend(self, index: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return values, keys and queries; see :class:`AttentionModel`."""
-        return self.conv(index).attend(x, num_dst=x.shape[0])
+        return self.conv(index).attend(x)
 
     def attended(self, index: int, mean: Tensor) -> Tensor:
         """Return the destinations' outputs; see :class:`AttentionModel`."""
@@ -89,11 +89,24 @@ class GATConv(Conv):
 
     def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
         """Return [num_dst, heads * out_channels]; see :class:`Conv`."""
-        values, src_score, dst_score = self.attend(x, num_dst=hop.num_dst)
-        return attend(values, src_score, dst_score, hop, slope=_SLOPE).flatten(1) + self.bias
+        values, src_score, dst_score = self.attend(x)
+        out = attend(values, src_score, dst_score[: hop.num_dst], hop, slope=_SLOPE)
+        return out.flatten(1) + self.bias
 
-    def attend(self, x: Tensor, *, num_dst: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the values [num_src, H, C], and what their rows add to a score as sources and as destinations."""
-        # Scores and sums are made in 32 bits under autocast too.
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each row's values [*, heads, C], and its scores as source and as destination [*, heads]."""
         values = self.lin(x).float().unflatten(1, self.att_src.shape[1:])
-        return values, (values * self.att_src).sum(dim=2), (values[:num_dst] * self.att_dst).sum(dim=2)
+        src_score, dst_score = self._scores(x).chunk(2, dim=1)
+        return values, src_score, dst_score
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """Return each row's part in its edges' scores as source and as destination: [*, 2 * heads].
+
+        That is attention times ``lin(x)``, summed over a head's columns. Both in one product: products of matrices have
+        the same bits on any number of threads, those with a vector, which the scores of one head would be, have not.
+        """
+        # In 32 bits under autocast too.
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self.lin.weight.view(*self.att_src.shape[1:], -1)
+            attention = torch.cat([self.att_src, self.att_dst])
+            return functional.linear(x, (weight * attention[:, :, :, None]).sum(dim=2).flatten(0, 1))
