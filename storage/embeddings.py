@@ -15,12 +15,14 @@ import numpy.typing as npt
 from graphsys.core.errors import ArtefactError, InputError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
+from graphsys.storage.direct_writer import BUFFER_BYTES
 from graphsys.storage.export import IdColumn, export_npy, export_parquet
 from graphsys.storage.files import atomic_folder
 from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
 from graphsys.storage.groups import write_groups
 from graphsys.storage.id_map import ExternalIds, IdMap, Kind
 from graphsys.storage.manifest import Manifest, fingerprint, read_manifest, write_manifest
+from graphsys.storage.row_blocks import cut_rows, read_blocks
 from graphsys.storage.store import Store
 
 KIND = "embedding_table"
@@ -152,6 +154,7 @@ def write_table(
     dim: int,
     dtype: str = "float32",
     overwrite: bool = False,
+    buffer_bytes: int = BUFFER_BYTES,
 ) -> EmbeddingTable:
     """Write a table of one vector per node of the store's node type; it appears whole or not at all.
 
@@ -159,6 +162,7 @@ def write_table(
         blocks: Vectors [*, dim] of all nodes in the order of their dense ids.
         dtype: ``float32`` or ``float16``.
         overwrite: Replace what lies at ``path``.
+        buffer_bytes: Size of each of the two buffers that the table is written through.
 
     Raises:
         ArtefactError: The blocks hold another number of rows than the node type has.
@@ -167,13 +171,13 @@ def write_table(
     """
     info = origin.store.node_types[origin.node_type]
     with atomic_folder(path, overwrite=overwrite) as partial:
-        arrays = {VECTORS: _write_vectors(partial / VECTORS, blocks, dim, dtype)}
+        arrays = {VECTORS: _write_vectors(partial / VECTORS, blocks, dim, dtype, buffer_bytes)}
         if arrays[VECTORS].shape[0] != info.num_nodes:
             raise ArtefactError(
                 f"{path}: {arrays[VECTORS].shape[0]} vectors came for {info.num_nodes} nodes of type "
                 f"'{origin.node_type}'"
             )
-        arrays |= _copy_id_map(origin.store, origin.node_type, partial)
+        arrays |= _copy_id_map(origin.store, origin.node_type, partial, buffer_bytes)
         parents = {"store": origin.store.fingerprint, "checkpoint": origin.checkpoint}
         content = {
             "dim": dim,
@@ -193,8 +197,10 @@ def write_table(
     return EmbeddingTable.open(path)
 
 
-def _write_vectors(folder: Path, blocks: Iterable[npt.NDArray[np.float32]], dim: int, dtype: str) -> FlatSpec:
-    writer = FlatWriter(folder, dtype, (dim,))
+def _write_vectors(
+    folder: Path, blocks: Iterable[npt.NDArray[np.float32]], dim: int, dtype: str, buffer_bytes: int
+) -> FlatSpec:
+    writer = FlatWriter(folder, dtype, (dim,), direct_buffer=buffer_bytes)
     try:
         for block in blocks:
             writer.append(block if dtype == "float32" else _narrow(block, writer.num_rows, dtype))
@@ -215,17 +221,18 @@ def _narrow(block: npt.NDArray[np.float32], first: int, dtype: str) -> npt.NDArr
     return narrowed
 
 
-def _copy_id_map(store: Store, node_type: str, folder: Path) -> dict[str, FlatSpec]:
+def _copy_id_map(store: Store, node_type: str, folder: Path, buffer_bytes: int) -> dict[str, FlatSpec]:
     return {
-        f"{ID_MAP}/{Path(name).name}": _copy_array(store.array(name), folder / ID_MAP / Path(name).name)
+        f"{ID_MAP}/{Path(name).name}": _copy_array(store.array(name), folder / ID_MAP / Path(name).name, buffer_bytes)
         for name in store.id_arrays(node_type)
     }
 
 
-def _copy_array(source: FlatArray, folder: Path) -> FlatSpec:
-    writer = FlatWriter(folder, source.spec.dtype, source.spec.row_shape)
+def _copy_array(source: FlatArray, folder: Path, buffer_bytes: int) -> FlatSpec:
+    writer = FlatWriter(folder, source.spec.dtype, source.spec.row_shape, direct_buffer=buffer_bytes)
+    step = max(1, buffer_bytes // source.spec.row_nbytes)
     try:
-        for _, rows in source.blocks(max(1, BLOCK_BYTES // source.spec.row_nbytes)):
+        for _, rows in read_blocks(source, cut_rows(0, source.shape[0], step), block_rows=step):
             writer.append(rows)
         return writer.close()
     except BaseException:

@@ -22,6 +22,7 @@ from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.core.progress import Task
 from graphsys.storage.chunk_hash import ChunkHash
 from graphsys.storage.direct import Bytes, DirectFile
+from graphsys.storage.direct_writer import DirectWriter
 from graphsys.storage.files import SequentialWriter, disk_errors
 from graphsys.storage.sequential import FULL_SPEED_BYTES, read_through
 
@@ -95,9 +96,15 @@ class FlatWriter:
     """Appends rows to a new flat array; its length may be unknown until it is closed.
 
     Not atomic by itself: it writes below a folder that :func:`graphsys.storage.files.atomic_folder` yields.
+
+    Args:
+        direct_buffer: Write past the page cache, through two buffers of so many bytes, which a large array is worth;
+            0: through the cache with regular flushes.
     """
 
-    def __init__(self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = (), *, direct_buffer: int = 0
+    ) -> None:
         self.folder = folder
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.row_shape = tuple(row_shape)
@@ -106,7 +113,8 @@ class FlatWriter:
         if self._row_nbytes == 0:
             raise ArtefactError(f"{folder}: rows of shape {self.row_shape} hold no bytes; give at least one column")
         self._chunk_rows = rows_per_chunk(self._row_nbytes)
-        self._file = SequentialWriter(chunk_file(folder, 1 + len(self.row_shape)))
+        path = chunk_file(folder, 1 + len(self.row_shape))
+        self._file = DirectWriter(path, buffer_bytes=direct_buffer) if direct_buffer else SequentialWriter(path)
         self._checksums: list[str] = []
         self._hash = ChunkHash(self._chunk_rows * self._row_nbytes)
 

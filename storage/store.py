@@ -107,9 +107,17 @@ class Store:
 
     def labels(self, node_type: str) -> npt.NDArray[Any]:
         """Return y, memory-mapped: class [N] int64 (-1: none), multilabel [N, C] uint8, value [N] or [N, C] float32."""
+        return self.label_array(node_type).memmap()
+
+    def label_array(self, node_type: str) -> FlatArray:
+        """Open y of a node type; see :meth:`labels`.
+
+        Raises:
+            ArtefactError: It has none.
+        """
         if not self.has(f"nodes/{node_type}/y"):
             raise ArtefactError(f"{self.path}: node type '{node_type}' has no labels; import it with labels")
-        return self.array(f"nodes/{node_type}/y").memmap()
+        return self.array(f"nodes/{node_type}/y")
 
     def class_names(self, node_type: str) -> tuple[str, ...]:
         """Return the names of class 0, 1, ... where labels were strings; empty where they were numbers."""
@@ -117,11 +125,16 @@ class Store:
 
     def split(self, node_type: str, name: str) -> NodeIds:
         """Return the ascending node ids [*] of split ``name`` (train, val or test); empty when there is none."""
-        if not self.has(f"nodes/{node_type}/split"):
+        codes = self.split_codes(node_type)
+        if codes is None:
             return np.empty(0, np.int64)
-        code = 1 + SPLITS.index(name)
         # One byte per node: reading it whole costs N bytes for a moment.
-        return np.flatnonzero(self.array(f"nodes/{node_type}/split").read() == code).astype(np.int64)
+        return np.flatnonzero(codes.read() == 1 + SPLITS.index(name)).astype(np.int64)
+
+    def split_codes(self, node_type: str) -> FlatArray | None:
+        """Open the splits [N] uint8 of a node type: 0 for none, else 1 + the place in ``SPLITS``; None without any."""
+        name = f"nodes/{node_type}/split"
+        return self.array(name) if self.has(name) else None
 
     def id_map(self, node_type: str) -> IdMap:
         """Open the id map of a node type, memory-mapped."""

@@ -6,16 +6,25 @@ be right within a factor of two and to rank the modes, and are printed beside wh
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import DiskSpeed
 from graphsys.storage.features import GATHER_EXTENT, GATHER_GAP, SCAN_GAP
 from graphsys.trainers.chunks import ChunkLimits, LayerCost
+from graphsys.trainers.edge_ranges import EDGE_NBYTES, num_ranges
+from graphsys.trainers.passes import PassLimits
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
 
 PLAN_ACCESS_S = 2.5e-7  # seconds to plan and route one access of a window; measured on one core
 GATHER_BYTES_S = 1.2e9  # bytes per second that a gather goes through at most, read and copied; measured on two cores
+# Seconds of one core per edge of a layer, and per column of its state: sorting, messages, sums, outputs; measured.
+ADD_EDGE_S = 6e-8
+ADD_CHANNEL_S = 1e-9
+_LABEL_NBYTES = 9  # of a node: its class and its split
+_START_NBYTES = 8  # of a node in indptr
+_BLOCK_SHARE = 8  # of the memory, as a divisor: blocks of rows that pass by
 _PAGE = 4096
 
 
@@ -52,6 +61,8 @@ class Work:
     topology_bytes: int
     layer_dims: tuple[int, ...]  # output columns of each layer
     width: int  # columns of the widest tensor inside a layer
+    state_channels: tuple[int, ...]  # of each layer run as passes over the rows; empty: layers take chunks of edges
+    needs_degree: bool  # whether layers need the degrees of sources
     memory: int
     validations: int  # passes over the validation nodes
     val_batches: int
@@ -60,6 +71,11 @@ class Work:
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
     disk: DiskSpeed
+
+    @property
+    def index_nbytes(self) -> int:
+        """Bytes of a source id in the store."""
+        return (self.topology_bytes - _START_NBYTES * (self.num_nodes + 1)) // max(self.num_edges, 1)
 
     @property
     def feature_bytes(self) -> int:
@@ -140,24 +156,68 @@ def train_cost(work: Work, plan: PackPlan) -> StageCost:
 
 
 def infer_cost(work: Work) -> StageCost:
-    """Return the cost of running every layer over all nodes."""
-    read = written = useful = 0
-    memory = 0
-    for before, after in zip((work.dim, *work.layer_dims), work.layer_dims, strict=False):
-        cost = LayerCost.of(before, max(before, work.width))
-        limits = ChunkLimits.of(work.memory, cost)
-        chunks = _num_chunks(work, limits)
-        read += work.topology_bytes + chunks * work.num_nodes * before * 4
-        useful += work.topology_bytes + work.num_nodes * before * 4
-        written += work.num_nodes * after * 4
-        memory = max(memory, min(work.num_nodes, limits.max_rows) * cost.row + limits.step_bytes)
-    compute_s = len(work.layer_dims) * work.num_edges * work.forward_s / max(work.forward_edges, 1)
+    """Return the cost of running every layer over all nodes and of scoring what comes out.
+
+    Raises:
+        MemoryBudgetError: The budget does not hold a few edges of some layer.
+    """
+    dims = (work.dim, *work.layer_dims)
+    layer = _pass_cost if work.state_channels else _chunk_cost
+    layers = [layer(work, index, before, after) for index, (before, after) in enumerate(pairwise(dims))]
+    scored = work.num_nodes * (4 * work.layer_dims[-1] + _LABEL_NBYTES)
+    return StageCost(
+        seconds=sum(cost.seconds for cost in layers) + scored / work.disk.read_bytes_s,
+        device_bytes_read=sum(cost.device_bytes_read for cost in layers) + scored,
+        device_bytes_written=sum(cost.device_bytes_written for cost in layers),
+        useful_bytes=sum(cost.useful_bytes for cost in layers) + scored,
+        memory_bytes=max(cost.memory_bytes for cost in layers),
+    )
+
+
+def _pass_cost(work: Work, index: int, before: int, after: int) -> StageCost:
+    channels = work.state_channels[index]
+    limits = PassLimits.of(
+        work.memory,
+        num_nodes=work.num_nodes,
+        dim=before,
+        width=max(before, work.width),
+        state_nbytes=4 * channels,
+    )
+    state = work.num_nodes * 4 * channels + work.num_edges * EDGE_NBYTES
+    ranges = num_ranges(
+        num_nodes=work.num_nodes,
+        num_edges=work.num_edges,
+        nbytes=limits.range_nbytes,
+        state_nbytes=4 * channels,
+        index_nbytes=work.index_nbytes,
+    )
+    rows = work.num_nodes * before * 4
+    read = work.topology_bytes + (rows if limits.is_resident else (ranges + 1) * rows)
+    read += ranges * work.num_nodes * _START_NBYTES if work.needs_degree else 0
+    written = work.num_nodes * after * 4
+    compute_s = work.num_edges * (ADD_EDGE_S + ADD_CHANNEL_S * channels) / work.sample_threads
+    return StageCost(
+        seconds=max(read / work.disk.read_bytes_s, compute_s) + written / work.disk.write_bytes_s,
+        device_bytes_read=read,
+        device_bytes_written=written,
+        useful_bytes=work.topology_bytes + rows,
+        memory_bytes=min(work.memory, state + (rows if limits.is_resident else 0) + work.memory // _BLOCK_SHARE),
+    )
+
+
+def _chunk_cost(work: Work, index: int, before: int, after: int) -> StageCost:
+    del index
+    cost = LayerCost.of(before, max(before, work.width))
+    limits = ChunkLimits.of(work.memory, cost)
+    rows, written = work.num_nodes * before * 4, work.num_nodes * after * 4
+    read = work.topology_bytes + _num_chunks(work, limits) * rows
+    compute_s = work.num_edges * work.forward_s / max(work.forward_edges, 1)
     return StageCost(
         seconds=compute_s + read / work.disk.read_bytes_s + written / work.disk.write_bytes_s,
         device_bytes_read=read,
         device_bytes_written=written,
-        useful_bytes=useful,
-        memory_bytes=min(memory, work.memory),
+        useful_bytes=work.topology_bytes + rows,
+        memory_bytes=min(work.memory, min(work.num_nodes, limits.max_rows) * cost.row + limits.step_bytes),
     )
 
 

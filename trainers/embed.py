@@ -1,5 +1,6 @@
 """Exact embeddings of all nodes as a table that is looked up by external id."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,17 @@ from graphsys.core.config import RunConfig
 from graphsys.core.errors import StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
-from graphsys.storage.embeddings import BLOCK_BYTES, KIND, EmbeddingTable, TableOrigin, write_table
+from graphsys.core.types import Features
+from graphsys.storage.direct_writer import BUFFER_BYTES
+from graphsys.storage.embeddings import KIND, EmbeddingTable, TableOrigin, write_table
 from graphsys.storage.files import refuse_inside_artefact
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.manifest import check_replaceable, read_manifest
 from graphsys.trainers.inference import Trained, infer, open_trained
 from graphsys.trainers.run_folder import RunFolder, differing_keys
 from graphsys.trainers.store_arrays import check_trained_store, embedding_arrays
+
+_BUFFER_SHARE = 64  # of the memory budget, as a divisor: a buffer of vectors that are read or written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +73,7 @@ def embed(
             layer=layer,
             config=config,
         )
-        table = _write(path, inference.layer(layer), origin, run.embed.dtype, progress, overwrite=overwrite)
+        table = _write(path, inference.layer(layer), origin, run, progress, overwrite=overwrite)
         report.useful_bytes = inference.report.useful_bytes + table.vectors.spec.nbytes
         report.details = {"inference": inference.report.as_dict()}
     return EmbedResult(table=table, check=check, report=report)
@@ -86,14 +91,23 @@ def _is_current(path: Path, trained: Trained, config: dict[str, Any]) -> bool:
 
 
 def _write(
-    path: Path, rows: FlatArray, origin: TableOrigin, dtype: str, progress: Progress, *, overwrite: bool
+    path: Path, rows: FlatArray, origin: TableOrigin, run: RunConfig, progress: Progress, *, overwrite: bool
 ) -> EmbeddingTable:
-    step = max(1, BLOCK_BYTES // rows.spec.row_nbytes)
+    nbytes = min(BUFFER_BYTES, run.memory // _BUFFER_SHARE)
+    step = max(1, nbytes // rows.spec.row_nbytes)
     with task(progress, "write embeddings", rows.shape[0], "rows") as work:
 
-        def blocks() -> Any:
+        def vectors() -> Iterator[Features]:
             for _, block in rows.checked_blocks(step):
                 yield block
                 work.advance(block.shape[0])
 
-        return write_table(path, blocks(), origin=origin, dim=rows.shape[1], dtype=dtype, overwrite=overwrite)
+        return write_table(
+            path,
+            vectors(),
+            origin=origin,
+            dim=rows.shape[1],
+            dtype=run.embed.dtype,
+            overwrite=overwrite,
+            buffer_bytes=nbytes,
+        )

@@ -34,6 +34,7 @@ from graphsys.trainers.cost_model import (
     train_cost,
 )
 from graphsys.trainers.device import exact_torch, resolve_device
+from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
@@ -180,6 +181,8 @@ def _measure(run: RunConfig, store: Store, topology: Topology, train: Schedule, 
         topology_bytes=store.topology_nbytes(store.edge_type_within(info.name)),
         layer_dims=(*[run.model.hidden] * (run.num_layers - 1), num_outputs),
         width=layer_width(model, 1),
+        state_channels=state_channels(model),
+        needs_degree=model.needs_degree,
         memory=run.memory,
         validations=validations,
         val_batches=val.num_batches if val is not None else 0,

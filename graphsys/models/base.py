@@ -173,6 +173,33 @@ class StreamedModel(LayerwiseModel):
         """
 
 
+class AttentionModel(LayerwiseModel):
+    """A network each of whose layers is a mean of values, weighed by attention, between two maps of rows.
+
+    With values v, keys k and queries q of one head, destination i gets the mean of v_j over its in-edges j -> i and
+    over i itself, weighed by ``exp(leaky_relu(k_j + q_i))``. A layer can be run over all nodes as passes over rows and
+    edges; in evaluation mode these methods give what :meth:`forward_layer` gives, up to rounding.
+    """
+
+    attention_slope: float  # of the leaky rectifier below zero
+
+    @abstractmethod
+    def attention_heads(self, index: int) -> int:
+        """Return the heads H of layer ``index``."""
+
+    @abstractmethod
+    def value_channels(self, index: int) -> int:
+        """Return the columns M of the values of layer ``index``, all heads together."""
+
+    @abstractmethod
+    def attend(self, index: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values [S, H, M / H], keys [S, H] and queries [S, H], float32, of rows ``x`` [S, D_in]."""
+
+    @abstractmethod
+    def attended(self, index: int, mean: Tensor) -> Tensor:
+        """Return the outputs [n, D_out] of destinations by their means [n, M], with the activation behind them."""
+
+
 def prefix_hop(batch: GraphBatch, depth: int) -> LayerHop:
     """Return the first ``depth`` hops of ``batch`` as one layer's edges: views, no copies."""
     num_hops = len(batch.num_sampled_edges)

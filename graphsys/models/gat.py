@@ -1,6 +1,7 @@
 """The graph attention network."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +9,13 @@ from torch.nn import functional
 
 from graphsys.core.errors import ConfigError
 from graphsys.models.attention import attend
-from graphsys.models.base import LayerHop
+from graphsys.models.base import AttentionModel, LayerHop
 from graphsys.models.stack import Conv, ConvStack, widths
 
 _SLOPE = 0.2  # of the scores' leaky ReLU, as in the paper
 
 
-class GAT(ConvStack):
+class GAT(ConvStack, AttentionModel):
     """Every layer weighs the neighbours, and the node itself, by learned attention.
 
     Hidden layers concatenate their heads to ``hidden_channels``; the last layer has one head.
@@ -25,6 +26,8 @@ class GAT(ConvStack):
     Source:
         Velickovic et al. 2018 (arXiv:1710.10903).
     """
+
+    attention_slope = _SLOPE
 
     def __init__(
         self,
@@ -49,6 +52,26 @@ class GAT(ConvStack):
         """Return the activation between layers, in the memory of ``x``."""
         return functional.elu(x, inplace=True)
 
+    def conv(self, index: int) -> "GATConv":
+        """Return the convolution of layer ``index``."""
+        return cast(GATConv, self.convs[index])
+
+    def attention_heads(self, index: int) -> int:
+        """Return the heads of a layer; see :class:`AttentionModel`."""
+        return int(self.conv(index).att_src.shape[1])
+
+    def value_channels(self, index: int) -> int:
+        """Return the columns of a layer's values; see :class:`AttentionModel`."""
+        return self.conv(index).lin.out_features
+
+    def attend(self, index: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values, keys and queries; see :class:`AttentionModel`."""
+        return self.conv(index).attend(x)
+
+    def attended(self, index: int, mean: Tensor) -> Tensor:
+        """Return the destinations' outputs; see :class:`AttentionModel`."""
+        return self._finish(index, mean + self.conv(index).bias)
+
 
 class GATConv(Conv):
     """Attention of ``heads`` heads of ``out_channels`` columns each; parameters are named and drawn as in PyG."""
@@ -66,10 +89,15 @@ class GATConv(Conv):
 
     def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
         """Return [num_dst, heads * out_channels]; see :class:`Conv`."""
-        values = self.lin(x).float().unflatten(1, self.att_src.shape[1:])
-        src_score, dst_score = self._scores(x).chunk(2, dim=1)
+        values, src_score, dst_score = self.attend(x)
         out = attend(values, src_score, dst_score[: hop.num_dst], hop, slope=_SLOPE)
         return out.flatten(1) + self.bias
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each row's values [*, heads, C], and its scores as source and as destination [*, heads]."""
+        values = self.lin(x).float().unflatten(1, self.att_src.shape[1:])
+        src_score, dst_score = self._scores(x).chunk(2, dim=1)
+        return values, src_score, dst_score
 
     def _scores(self, x: Tensor) -> Tensor:
         """Return each row's part in its edges' scores as source and as destination: [*, 2 * heads].

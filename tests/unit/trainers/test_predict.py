@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from helpers.graphs import tiny_store
-from helpers.trained import make_run
+from helpers.trained import make_run, train_nothing
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError, MemoryBudgetError
@@ -14,7 +14,11 @@ from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
 from graphsys.trainers.cost_model import Work, infer_cost, pack_cost, sample_cost, train_cost
+from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
+from graphsys.trainers.inference import open_trained
+from graphsys.trainers.layer_pass import state_channels
+from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.predict import MODES, STAGES, Prediction, compare, predict, save_prediction
 
 MEMORY = "5632KiB"  # less than the features and a batch, more than two batches and the plan of a window
@@ -112,12 +116,46 @@ def test_more_threads_sample_faster(work: Work, prediction: Prediction) -> None:
     assert two < one
 
 
-def test_inference_reads_the_rows_once_when_they_fit_and_once_per_chunk_when_not(work: Work) -> None:
-    wide, narrow = (infer_cost(replace(work, memory=memory)) for memory in (256 * MIB, 2 * MIB))
+def test_inference_reads_the_rows_once_when_they_fit_and_once_per_range_and_once_more_when_not(work: Work) -> None:
+    wide, narrow = (infer_cost(replace(work, memory=memory)) for memory in (256 * MIB, 5 * MIB))
     layers = work.num_nodes * 4 * (work.dim + work.layer_dims[0])
-    assert wide.device_bytes_read == layers + 2 * work.topology_bytes
-    assert narrow.device_bytes_read > wide.device_bytes_read
+    scored = work.num_nodes * (4 * work.layer_dims[-1] + 9)
+    assert wide.device_bytes_read == layers + scored + 2 * work.topology_bytes
+    assert narrow.device_bytes_read == wide.device_bytes_read + work.num_nodes * 4 * work.dim
     assert narrow.useful_bytes == wide.useful_bytes
+
+
+def test_a_network_whose_layers_are_no_passes_pays_for_every_chunk(work: Work) -> None:
+    chunked = replace(work, memory=2 * MIB, state_channels=())
+    assert infer_cost(chunked).device_bytes_read > infer_cost(replace(work, memory=2 * MIB)).device_bytes_read
+
+
+@pytest.mark.parametrize("name", ["sage", "gcn", "gat"])
+@pytest.mark.parametrize("memory", ["6MiB", "16MiB"])
+def test_evaluation_reads_and_writes_what_was_foretold(
+    run: RunConfig, work: Work, tmp_path: Path, name: str, memory: str
+) -> None:
+    small = make_run(run.store, tmp_path / "run", memory=memory, model={"name": name, "hidden": 64})
+    train_nothing(small)
+    network = open_trained(small).model
+    told = infer_cost(
+        replace(
+            work,
+            memory=small.memory,
+            layer_dims=(64, 4),
+            width=layer_width(network, 1),
+            state_channels=state_channels(network),
+            needs_degree=network.needs_degree,
+        )
+    )
+    report = evaluate(small).report
+    layers = report.details["inference"]["details"].values()
+    read = (
+        sum(layer["row_bytes_read"] + layer["edge_bytes_read"] for layer in layers) + report.details["row_bytes_read"]
+    )
+    assert told.device_bytes_read == pytest.approx(read, rel=0.2)
+    assert told.device_bytes_written == sum(layer["bytes_written"] for layer in layers)
+    assert told.useful_bytes == pytest.approx(report.useful_bytes, rel=0.01)
 
 
 def test_predicted_stands_beside_measured_and_bytes_are_near(run: RunConfig, prediction: Prediction) -> None:
