@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphsys.core.errors import ConfigError
 from graphsys.core.types import Array, Features, SampledBatch
+from graphsys.models.base import edge_index_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -70,10 +71,7 @@ class MiniBatch:
     @cached_property
     def edge_index(self) -> Tensor:
         """[2, E] int64 local ids in the order of the hops: row 0 sources, row 1 destinations."""
-        num_dst = self.indptr.shape[0] - 1
-        destination = torch.arange(num_dst, device=self.device)
-        column = torch.repeat_interleave(destination, self.indptr.diff(), output_size=self.indices.shape[0])
-        return torch.stack([self.indices.long(), column])
+        return edge_index_of(self.indptr, self.indices)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "MiniBatch":
         """Return the batch on ``device``; itself when it is there."""

@@ -9,10 +9,12 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.files import claimed_folder
 from graphsys.storage.store_check import StoreCheck
+from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch
 from graphsys.trainers.device import exact_torch
 from graphsys.trainers.feed import WindowFeed
+from graphsys.trainers.io_account import total_io
 from graphsys.trainers.logs import RunLog, read_log
 from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.objective import training_nodes
@@ -21,6 +23,7 @@ from graphsys.trainers.resume import forget, take_over
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
+from graphsys.trainers.window_maker import remove_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class TrainResult:
     train: dict[str, float]  # metrics of the last epoch by name
     val: dict[str, float]  # metrics of the best epoch's validation; empty without
     history: tuple[EpochRecord, ...]
+    io: tuple[dict[str, Any], ...]  # of each epoch: graphsys.trainers.io_account.epoch_io
     stages: dict[str, StageReport]  # check, sample, pack, train
     skipped: bool  # True when an earlier call had finished it
 
@@ -43,6 +47,7 @@ class TrainResult:
             "checkpoint": str(self.checkpoint),
             "epochs": self.epochs,
             "epoch_s": list(self.epoch_s),
+            "io": {"total": total_io(list(self.io), list(self.epoch_s)), "epochs": list(self.io)},
             "best_epoch": self.best_epoch,
             "train": self.train,
             "val": self.val,
@@ -71,11 +76,14 @@ def fit(
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
-    with claimed_folder(run.out):
-        return _fit(run, progress, overwrite=overwrite, check=check)
+    with claimed_folder(run.out) as claim:
+        result = _fit(run, progress, claim, overwrite=overwrite, check=check)
+        if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
+            remove_windows(RunFolder(run.out).windows("train"))
+        return result
 
 
-def _fit(run: RunConfig, progress: Progress, *, overwrite: bool, check: StoreCheck | None) -> TrainResult:
+def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool, check: StoreCheck | None) -> TrainResult:
     job = open_training(run, overwrite=overwrite)
     earlier, device = job.earlier, job.device
     if earlier is not None and job.finished:
@@ -86,7 +94,7 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool, check: StoreChe
     degree = job.model.needs_degree
     with (
         exact_torch(device, run.trainer.threads),
-        WindowFeed(run, job.store, node, with_degree=degree, device=device, overwrite=overwrite) as feed,
+        WindowFeed(run, job.store, node, with_degree=degree, device=device, overwrite=overwrite, claim=claim) as feed,
     ):
         state = new_state(job.model, run.trainer, device)
         if earlier is not None:
@@ -95,6 +103,7 @@ def _fit(run: RunConfig, progress: Progress, *, overwrite: bool, check: StoreChe
             forget(run)
         write_config(run)
         check.remember(RunFolder(run.out).store_checked)
+        record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
         feed.prepare(progress, state.step)
         with measure("train") as report:
             path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=job.parents)
@@ -122,11 +131,14 @@ def _train(
 
 
 def _fill_report(report: StageReport, feed: WindowFeed) -> None:
-    stats = feed.stats
-    # The kernel's counter also holds what the producer of the next window read meanwhile.
+    stats = feed.all_stats()
     report.device_bytes_read = stats.read_bytes
     report.useful_bytes = stats.useful_bytes
-    report.details = {"loader": stats.as_dict(), "plan": feed.plans.train.as_dict()}
+    report.details = {
+        "loader": stats.as_dict(),
+        "plan": feed.plans.train.as_dict(),
+        "producer_restarts": feed.producer_restarts,
+    }
 
 
 def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
@@ -135,13 +147,14 @@ def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
 
 
 def _result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
-    lines = read_log(RunFolder(run.out).logs)
+    lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
     history = tuple(EpochRecord(**record) for record in final.state["history"])
     best = best_epoch(history)
     return TrainResult(
         checkpoint=final.path,
         epochs=len(history),
-        epoch_s=tuple(line["seconds"] for line in lines if line["kind"] == "epoch"),
+        epoch_s=tuple(line["seconds"] for line in lines),
+        io=tuple(line["io"] for line in lines),
         best_epoch=best,
         train=history[-1].train,
         val={} if best is None else history[best].val or {},

@@ -14,6 +14,7 @@ from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import BatchKey, SampledBatch, Topology
+from graphsys.models.adapters import backward_of
 from graphsys.models.base import BatchModel
 from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
@@ -194,7 +195,15 @@ def _measure(run: RunConfig, store: Store, topology: Topology, train: Schedule, 
 def _one_batch(run: RunConfig, topology: Topology, schedule: Schedule, model: BatchModel) -> SampledBatch:
     seeds = schedule.seeds(0)
     key = BatchKey(seed=schedule.seed, epoch=0, batch_id=0)
-    return sample_neighbors(topology, seeds.node, run.sampler.fanouts, key=key, with_degree=model.needs_degree)
+    return sample_neighbors(
+        topology,
+        seeds.node,
+        run.sampler.fanouts,
+        key=key,
+        replace=run.sampler.replace,
+        weighted=run.sampler.weighted,
+        with_degree=model.needs_degree,
+    )
 
 
 def _time_steps(run: RunConfig, model: BatchModel, sampled: SampledBatch, dim: int) -> tuple[float, float]:
@@ -210,7 +219,9 @@ def _time_steps(run: RunConfig, model: BatchModel, sampled: SampledBatch, dim: i
 
     def step() -> None:
         model.zero_grad()
-        torch.autograd.backward([forward()])
+        output = forward()
+        with backward_of(model):
+            torch.autograd.backward([output])
         _settle(device)
 
     def infer() -> None:

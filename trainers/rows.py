@@ -23,6 +23,7 @@ class RowSource(Protocol):
     """Brings the rows of a batch into ``x``. Batches are fetched by several threads, assembled by one, in order."""
 
     row_nbytes: int  # bytes that a fetched row takes, in the window's buffer or beside it
+    held: NodeIds  # [S] global id of the row in each slot of the cache; -1: none
 
     def enter(self, window: Window, start: int) -> None:
         """Get ready for the batches of ``window`` from index ``start`` on."""
@@ -90,6 +91,7 @@ class MemoryRows:
 
     def __init__(self, array: FlatArray, reader: FeatureReader) -> None:
         self.row_nbytes = 0
+        self.held = np.empty(0, np.int64)
         self._dim = array.shape[1]
         self._reader = reader
 
@@ -123,6 +125,7 @@ class DirectRows:
 
     def __init__(self, array: FlatArray, reader: FeatureReader, codec: str) -> None:
         self.row_nbytes = array.spec.row_nbytes
+        self.held = np.empty(0, np.int64)
         self._dim = array.shape[1]
         self._reader = reader
         self._codec = codec
@@ -164,7 +167,7 @@ class CachedRows:
         self._codec = plan.codec
         self._gather = CpuGather(array.shape[1], plan.codec, threads=threads)
         self._cache = aligned_empty(plan.num_slots * plan.row_nbytes).reshape(plan.num_slots, plan.row_nbytes)
-        self._held = np.full(plan.num_slots, -1, np.int64)  # global id of the row in each slot; -1: none
+        self.held = np.full(plan.num_slots, -1, np.int64)  # global id of the row in each slot; -1: none
 
     def enter(self, window: Window, start: int) -> None:
         """Bring the cache into the state that the window takes for granted at index ``start``.
@@ -176,10 +179,10 @@ class CachedRows:
         for index in range(start):
             residency = _residency(window.read(index))
             wanted[residency.insert_slot] = residency.fetch_node[residency.insert_row]
-        slots = np.flatnonzero((wanted != self._held) & (wanted >= 0))
+        slots = np.flatnonzero((wanted != self.held) & (wanted >= 0))
         order = slots[np.argsort(wanted[slots])]
         self._load(wanted[order], order)
-        self._held = wanted
+        self.held = wanted
 
     def _load(self, node: NodeIds, slot: NodeIds) -> None:
         """Read the rows of ascending ids ``node`` [R] into ``slot`` [R]."""
@@ -205,7 +208,7 @@ class CachedRows:
         x = empty_rows(batch.sampled.num_nodes, self._array.shape[1])
         self._gather.gather(fetched, self._cache, residency.source, x)
         self._gather.insert(fetched, self._cache, residency.insert_row, residency.insert_slot)
-        self._held[residency.insert_slot] = residency.fetch_node[residency.insert_row]
+        self.held[residency.insert_slot] = residency.fetch_node[residency.insert_row]
         return x
 
     def fetched_rows(self, entry: WindowEntry) -> int:

@@ -10,6 +10,7 @@ from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.storage.run_file import PLAN_NAME
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
+from graphsys.trainers.io_account import total_io
 from graphsys.trainers.opening import open_training
 from graphsys.trainers.predict import compare, predict, save_prediction
 from graphsys.trainers.run_folder import RunFolder
@@ -34,7 +35,8 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     reports = {**trained.stages, "evaluate": evaluated.report}
     if not evaluated.check.skipped:
         reports["check"] = evaluated.check
-    stages = _with_earlier(run, {name: report.as_dict() for name, report in reports.items()}, evaluated.checkpoint)
+    earlier = _earlier_result(run, evaluated.checkpoint)
+    stages = _with_earlier(earlier, {name: report.as_dict() for name, report in reports.items()})
     plan = open_sealed_json(run.out / PLAN_NAME)
     result = {
         "out": str(run.out),
@@ -45,24 +47,31 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "epoch_s": list(trained.epoch_s),
+        "io": {"total": total_io(list(trained.io), list(trained.epoch_s)), "epochs": list(trained.io)},
         "stages": stages,
         "mode": plan["mode"],
         "predicted": compare(plan["stages"], stages),
         "skipped": trained.skipped,
     }
-    write_bytes(RunFolder(run.out).result, sealed_json(result))
+    if earlier is None or not (trained.skipped and evaluated.report.skipped):
+        write_bytes(RunFolder(run.out).result, sealed_json(result))
     return result
 
 
-def _with_earlier(run: RunConfig, stages: dict[str, Any], checkpoint: str) -> dict[str, Any]:
+def _earlier_result(run: RunConfig, checkpoint: str) -> dict[str, Any] | None:
+    """Return the result that an earlier call left for ``checkpoint``; None when there is none, or a damaged one."""
     path = RunFolder(run.out).result
     if not path.is_file():
-        return stages
+        return None
     try:
         earlier = open_sealed_json(path)
     except ArtefactError:
-        return stages  # damaged; it is about to be written anew
-    if earlier.get("checkpoint_fingerprint") != checkpoint:
+        return None  # it is about to be written anew
+    return earlier if earlier.get("checkpoint_fingerprint") == checkpoint else None
+
+
+def _with_earlier(earlier: dict[str, Any] | None, stages: dict[str, Any]) -> dict[str, Any]:
+    if earlier is None:
         return stages
     return {
         name: {**earlier["stages"].get(name, report), "skipped": True} if report["skipped"] else report

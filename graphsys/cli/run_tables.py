@@ -42,7 +42,7 @@ def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:
 
 def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Group:
     """Return predicted beside measured, one row per stage."""
-    head = ("stage", "seconds", "measured", "disk read", "measured", "disk written", "measured")
+    head = ("stage", "seconds", "measured", "read", "measured", "written", "measured")
     names = ("device_bytes_read", "device_bytes_written")
     cells = [
         (
@@ -70,9 +70,39 @@ def result_tables(result: Mapping[str, Any]) -> list[Group]:
     return [
         key_values("Training", head),
         stage_table(result["stages"]),
+        *io_tables(result["io"]),
         comparison_table(result["predicted"]),
         metric_table(splits),
     ]
+
+
+def io_tables(io: Mapping[str, Any]) -> list[Group]:
+    """Return where the time of the epochs went and where their rows and bytes came from; nothing without epochs."""
+    total = io["total"]
+    if not total:
+        return []
+    waits = [("waiting for " + name, share) for name, share in total["share"].items() if name != "step"]
+    shares = [("training steps", total["share"]["step"]), *waits]
+    time_rows = [(what, f"{100 * share:.1f} %") for what, share in shares]
+    rows = sum(total["rows"].values())
+    tiers = [(f"rows from {name.replace('_', ' ')}", _of(count, rows)) for name, count in total["rows"].items()]
+    over = total["rows_over_bound"]
+    byte_rows = [
+        *tiers,
+        ("rows read over Belady's bound", "-" if over is None else f"{over:.3f}"),
+        ("useful bytes", format_bytes(total["useful_bytes"])),
+        ("read for them", format_bytes(total["read_bytes"])),
+        ("read by this run meanwhile", format_bytes(total["device_bytes_read"])),
+        ("written by this run meanwhile", format_bytes(total["device_bytes_written"])),
+    ]
+    return [
+        grid("Where the epochs' time went", ("", "share"), time_rows),
+        grid("Where the epochs' rows and bytes came from", ("", ""), byte_rows),
+    ]
+
+
+def _of(count: int, whole: int) -> str:
+    return f"{count:,} ({100 * count / whole:.1f} %)" if whole else f"{count:,}"
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Group:
@@ -94,7 +124,7 @@ def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableTy
     """
     accuracy = result["test"]["accuracy"]
     head = {"test accuracy": f"{accuracy:.4f}", "peak memory": format_bytes(result["peak_rss_bytes"])}
-    paths = result["paths"]
+    paths = {name: _from_here(path) for name, path in result["paths"].items()}
     run_file, table = paths["run file"], paths["embedding table"]
     first = result["lookups"][0]["id"]
     commands = (
@@ -111,6 +141,12 @@ def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableTy
         key_values("Written to", paths),
         "Try next:\n" + "\n".join(f"  {command}" for command in commands),
     ]
+
+
+def _from_here(path: str) -> str:
+    """Return a path as short as it can be typed in the current folder."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _demo_lookups(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
