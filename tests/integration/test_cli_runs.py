@@ -51,7 +51,7 @@ def test_generate_takes_the_shape_of_the_graph_and_of_its_split(
     answer([*argv, "--out", str(tmp_path / "raw")], capsys)
     made = tmp_path / "library"
     spec = GenerateSpec(
-        nodes=1000, edges=5000, classes=3, communities=6, homophily=0.9, exponent=3, signal=0.5,
+        nodes=1000, edges=5000, classes=3, communities=6, homophily=0.9, exponent=3.0, signal=0.5,
         train=0.1, val=0.2, test=0.3,
     )  # fmt: skip
     generate(made, spec, memory=64 << 20)
