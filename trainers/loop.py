@@ -78,8 +78,10 @@ class TrainingLoop:
         self._progress = progress
         config, state, feed = self._run.trainer, self._state, self._feed
         self._set_learning_rate()
-        steps_left = config.epochs * feed.steps_per_epoch - state.step
-        with task(progress, "train", max(steps_left, 0), "batches") as bar:
+        num_steps = config.epochs * feed.steps_per_epoch
+        if state.step:
+            progress.message(f"going on from step {state.step:,} of {num_steps:,}")
+        with task(progress, "train", max(num_steps - state.step, 0), "batches") as bar:
             while not self._done:
                 before = state.step
                 with feed.train(state.cursor(feed.steps_per_epoch)) as batches:

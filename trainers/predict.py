@@ -14,6 +14,7 @@ from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import BatchKey, SampledBatch, Topology
+from graphsys.models.adapters import backward_of
 from graphsys.models.base import BatchModel
 from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
@@ -221,7 +222,9 @@ def _time_steps(run: RunConfig, model: BatchModel, sampled: SampledBatch, dim: i
 
     def step() -> None:
         model.zero_grad()
-        torch.autograd.backward([forward()])
+        output = forward()
+        with backward_of(model):
+            torch.autograd.backward([output])
         _settle(device)
 
     def infer() -> None:

@@ -35,7 +35,8 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     reports = {**trained.stages, "evaluate": evaluated.report}
     if not evaluated.check.skipped:
         reports["check"] = evaluated.check
-    stages = _with_earlier(run, {name: report.as_dict() for name, report in reports.items()}, evaluated.checkpoint)
+    earlier = _earlier_result(run, evaluated.checkpoint)
+    stages = _with_earlier(earlier, {name: report.as_dict() for name, report in reports.items()})
     plan = open_sealed_json(run.out / PLAN_NAME)
     result = {
         "out": str(run.out),
@@ -52,19 +53,25 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         "predicted": compare(plan["stages"], stages),
         "skipped": trained.skipped,
     }
-    write_bytes(RunFolder(run.out).result, sealed_json(result))
+    if earlier is None or not (trained.skipped and evaluated.report.skipped):
+        write_bytes(RunFolder(run.out).result, sealed_json(result))
     return result
 
 
-def _with_earlier(run: RunConfig, stages: dict[str, Any], checkpoint: str) -> dict[str, Any]:
+def _earlier_result(run: RunConfig, checkpoint: str) -> dict[str, Any] | None:
+    """Return the result that an earlier call left for ``checkpoint``; None when there is none, or a damaged one."""
     path = RunFolder(run.out).result
     if not path.is_file():
-        return stages
+        return None
     try:
         earlier = open_sealed_json(path)
     except ArtefactError:
-        return stages  # damaged; it is about to be written anew
-    if earlier.get("checkpoint_fingerprint") != checkpoint:
+        return None  # it is about to be written anew
+    return earlier if earlier.get("checkpoint_fingerprint") == checkpoint else None
+
+
+def _with_earlier(earlier: dict[str, Any] | None, stages: dict[str, Any]) -> dict[str, Any]:
+    if earlier is None:
         return stages
     return {
         name: {**earlier["stages"].get(name, report), "skipped": True} if report["skipped"] else report

@@ -42,7 +42,7 @@ def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:
 
 def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Group:
     """Return predicted beside measured, one row per stage."""
-    head = ("stage", "seconds", "measured", "disk read", "measured", "disk written", "measured")
+    head = ("stage", "seconds", "measured", "read", "measured", "written", "measured")
     names = ("device_bytes_read", "device_bytes_written")
     cells = [
         (
@@ -124,7 +124,7 @@ def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableTy
     """
     accuracy = result["test"]["accuracy"]
     head = {"test accuracy": f"{accuracy:.4f}", "peak memory": format_bytes(result["peak_rss_bytes"])}
-    paths = result["paths"]
+    paths = {name: _from_here(path) for name, path in result["paths"].items()}
     run_file, table = paths["run file"], paths["embedding table"]
     first = result["lookups"][0]["id"]
     commands = (
@@ -141,6 +141,12 @@ def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableTy
         key_values("Written to", paths),
         "Try next:\n" + "\n".join(f"  {command}" for command in commands),
     ]
+
+
+def _from_here(path: str) -> str:
+    """Return a path as short as it can be typed in the current folder."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _demo_lookups(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -140,7 +140,10 @@ class TrainerConfig(_Section):
     threads: int = Field(
         0, ge=0, description="Torch threads; 0: one per core. Never changes what a built-in model learns."
     )
-    keep: Literal["best", "last"] = Field("best", description="Weights a run ends with: best validation, or last.")
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="Weights a run ends with; best: of the best validation, or of the last epoch without one; last.",
+    )
 
 
 class ClusterConfig(_Section):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.cli_runs import generated_store, write_run
-from helpers.mounts import mounted_tmpfs
+from helpers.cli_runs import answer, generated_store, write_run
+from helpers.mounts import mounted_tmpfs, remount
 from helpers.refusals import assert_refused, snapshot
 
 from graphsys.cli.main import main
@@ -135,6 +135,11 @@ def test_an_artefact_made_otherwise_is_refused_by_name(
 LOOKUPS: dict[str, tuple[list[str], Names]] = {
     "unknown id": (["lookup", "run/embeddings.gs", "--id=600"], ("600", "embeddings.gs")),
     "text where ids are integers": (["lookup", "run/embeddings.gs", "--id=seven"], ("seven", "integer")),
+    "no neighbours wanted": (["lookup", "run/embeddings.gs", "--id=1", "--k=0"], ("--k", "greater than or equal to 1")),
+    "unknown metric": (
+        ["lookup", "run/embeddings.gs", "--id=1", "--metric=hamming"],
+        ("Invalid value for '--metric': 'hamming' is not one of", "cosine"),
+    ),
     "look-up in a store": (["lookup", "graph.gs", "--id=1"], ("graph.gs", "embedding table")),
     "export of a store": (["export", "graph.gs", "--to=npy", "--out=x.npy"], ("graph.gs", "embedding table")),
     "verify of nothing": (["verify", "nowhere"], ("nowhere", "does not exist")),
@@ -294,6 +299,23 @@ def test_a_disk_that_may_not_be_written_is_said(
     # Root may write into any folder whatever its mode; a read-only file system refuses root as well.
     with mounted_tmpfs(tmp_path / "locked", "ro") as disk:
         assert_refused([*place(job, disk / "out"), "--quiet"], names=("read-only",), work=disk, capsys=capsys)
+
+
+def test_a_finished_run_is_answered_from_a_disk_that_may_not_be_written(
+    job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mounted_tmpfs(tmp_path / "archive", "size=64m") as disk:
+        shutil.copytree(job / "run", disk / "run")
+        argv = [str(job / "run.yaml"), "--quiet", "--set", f"out={disk / 'run'}"]
+        assert main(["evaluate", *argv]) == 0  # remembers this copy of the store
+        remount(disk, "ro")
+        before = snapshot(disk)
+        found = answer(["train", *argv], capsys)
+        assert found["test"] == open_sealed_json(disk / "run/result.json")["test"]
+        assert found["skipped"]
+        assert answer(["evaluate", *argv], capsys)["test"] == found["test"]
+        assert answer(["embed", *argv], capsys)["report"]["skipped"]
+        assert snapshot(disk) == before
 
 
 def test_a_training_that_meets_a_full_disk_goes_on_once_there_is_room(

@@ -12,6 +12,7 @@ from helpers.training import BreakOff, InterruptedTrainingError, run_config
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError, ConfigError, InputError, StaleArtefactError
+from graphsys.core.progress import SilentProgress
 from graphsys.storage.importer import ImportOptions, import_graph
 from graphsys.storage.memory_source import homogeneous
 from graphsys.trainers.checkpoint import list_checkpoints, load_checkpoint
@@ -111,6 +112,24 @@ def test_a_run_broken_off_at_any_moment_ends_with_the_same_bytes_and_log(
         fit(run)
         assert state_bytes(run) == state_bytes(whole)
         assert untimed(run) == untimed(whole)
+
+
+class Messages(SilentProgress):
+    """Keeps what is said in lines."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_training_that_goes_on_says_from_where(store: Path, tmp_path: Path) -> None:
+    first, second = Messages(), Messages()
+    fit(run_config(store, tmp_path / "out", trainer={"epochs": 2, "keep": "last"}), progress=first)
+    fit(run_config(store, tmp_path / "out", trainer={"epochs": 4, "keep": "last"}), progress=second)
+    assert not [line for line in first.said if "going on" in line]
+    assert "going on from step 14 of 28" in second.said
 
 
 def test_more_epochs_continue_a_finished_run(store: Path, tmp_path: Path) -> None:
