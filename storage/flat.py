@@ -22,7 +22,8 @@ import xxhash
 from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.core.progress import Task
 from graphsys.storage.direct import DirectFile
-from graphsys.storage.files import SequentialWriter, disk_errors
+from graphsys.storage.direct_writer import DirectWriter
+from graphsys.storage.files import disk_errors
 
 CHUNK_BYTES = 1 << 20  # inner chunk: the unit of checksums and of ranged reads
 _ZARR_TYPES = {
@@ -105,7 +106,7 @@ class FlatWriter:
         if self._row_nbytes == 0:
             raise ArtefactError(f"{folder}: rows of shape {self.row_shape} hold no bytes; give at least one column")
         self._chunk_rows = rows_per_chunk(self._row_nbytes)
-        self._file = SequentialWriter(chunk_file(folder, 1 + len(self.row_shape)))
+        self._file = DirectWriter(chunk_file(folder, 1 + len(self.row_shape)))
         self._checksums: list[str] = []
         self._hash = xxhash.xxh3_64()
         self._pending = 0  # bytes hashed into the open chunk
