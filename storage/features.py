@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import pairwise
 from queue import SimpleQueue
 from types import TracebackType
@@ -12,18 +11,23 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from graphsys.core.errors import ArtefactError, CorruptError, MemoryBudgetError, NodeIdError
+from graphsys.core.errors import MemoryBudgetError, NodeIdError
 from graphsys.core.types import Features, NodeIds
 from graphsys.core.units import KIB, MIB, format_bytes
 from graphsys.storage.direct import PAGE, Bytes, DirectFile, align_down, align_up, aligned_empty
+from graphsys.storage.extent_reads import read_extents
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.jit import njit
+from graphsys.storage.row_extents import RowExtents
 
-GATHER_GAP = 32 * KIB  # bytes; reading on over a smaller gap costs a disk less than a further request
-GATHER_EXTENT = MIB
+# Reading on over a smaller gap costs a disk less than a further request: it reads 16 KiB as often a second as 4 KiB.
+GATHER_GAP = 16 * KIB
+GATHER_EXTENT = 128 * KIB
+GATHER_THREADS = 32  # reads in flight; a device reaches its rate only with many
 SCAN_GAP = 256 * KIB
 SCAN_EXTENT = 8 * MIB
-_INDEX_NBYTES = 32  # memory per row of a gather: its order, its sorted id and what sorting them needs
+_SCAN_BUFFERS = 3  # two reads in flight while the consumer has the third
+_SCAN_SHARE = _SCAN_BUFFERS + 1  # one more for rows that are picked out of a buffer
 
 
 class ReadCount:
@@ -93,58 +97,6 @@ class MemoryFeatures:
         self._x = self._x[:0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowExtents:
-    """How rows of a flat array are read: in page-aligned extents that near rows share."""
-
-    num_rows: int
-    dim: int
-    gap: int  # bytes between two rows from which on they are read apart
-    extent: int  # bytes that an extent spans at most; a longer row is read whole
-
-    @classmethod
-    def of(cls, array: FlatArray, *, gap: int, extent: int) -> "RowExtents":
-        """Return how to read ``array``.
-
-        Raises:
-            ArtefactError: It is not [N, D] float32.
-        """
-        spec = array.spec
-        if spec.dtype != "float32" or len(spec.shape) != 2:
-            raise ArtefactError(f"{array.folder} holds {spec.dtype} of shape {spec.shape}; features are [N, D] float32")
-        return cls(num_rows=spec.shape[0], dim=spec.shape[1], gap=gap, extent=extent)
-
-    @property
-    def row_nbytes(self) -> int:
-        """Bytes of one row in the store, without padding."""
-        return 4 * self.dim
-
-    @property
-    def buffer_nbytes(self) -> int:
-        """Bytes of a buffer that takes any extent, with the pages at its ends."""
-        return align_up(max(self.extent, self.row_nbytes)) + 2 * PAGE
-
-    def split(self, ascending: NodeIds) -> NodeIds:
-        """Return [K + 1] int64: extent ``k`` reads ``ascending[first[k]:first[k + 1]]``."""
-        first = np.empty(ascending.shape[0] + 1, np.int64)
-        num_extents = _split(ascending, self.row_nbytes, self.gap, self.extent, first)
-        return first[: num_extents + 1].copy()
-
-    def read(self, file: DirectFile, ascending: NodeIds, buffer: Bytes) -> tuple[Features, int]:
-        """Read one extent; return the rows from its first id to its last, a view of ``buffer``, and the bytes read."""
-        begin = int(ascending[0]) * self.row_nbytes
-        end = (int(ascending[-1]) + 1) * self.row_nbytes
-        if end > file.nbytes:
-            raise CorruptError(
-                f"{file.path} is truncated: row {ascending[-1]} ends at byte {end}, the file at byte {file.nbytes}. "
-                f"Restore the file or import the graph again"
-            )
-        start = align_down(begin)
-        raw = buffer[: align_up(end) - start]
-        file.read_into(start, raw)
-        return raw[begin - start : end - start].view(np.float32).reshape(-1, self.dim), raw.nbytes
-
-
 class DirectFeatures:
     """Rows of a store's feature array, read when asked for; near rows share one read. Safe to use from several threads.
 
@@ -153,7 +105,7 @@ class DirectFeatures:
         threads: reads in flight.
     """
 
-    def __init__(self, array: FlatArray, *, threads: int = 4) -> None:
+    def __init__(self, array: FlatArray, *, threads: int = GATHER_THREADS) -> None:
         self.count = ReadCount()
         self._extents = RowExtents.of(array, gap=GATHER_GAP, extent=GATHER_EXTENT)
         self._file = DirectFile(array.path)
@@ -163,17 +115,10 @@ class DirectFeatures:
         for _ in range(threads):
             self._buffers.put(aligned_empty(self._extents.buffer_nbytes))
 
-    @staticmethod
-    def nbytes(array: FlatArray, num_rows: int, *, threads: int = 4) -> int:
-        """Return the most bytes that a reader of ``array`` holds while it gathers ``num_rows`` rows."""
-        extents = RowExtents.of(array, gap=GATHER_GAP, extent=GATHER_EXTENT)
-        return threads * extents.buffer_nbytes + _INDEX_NBYTES * num_rows
-
     def gather(self, node: NodeIds, out: Features) -> None:
         """See :meth:`FeatureReader.gather`."""
         _check_ids(node, self._extents.num_rows)
-        order = np.argsort(node, kind="stable")
-        ascending = node[order]
+        ascending, order = _sorted(node)
         first = self._extents.split(ascending)
         num_extents = first.shape[0] - 1
         # More parts than threads, so that one slow read does not leave the others idle.
@@ -188,15 +133,23 @@ class DirectFeatures:
 
     def _gather_part(self, first: NodeIds, ascending: NodeIds, order: NodeIds, out: Features) -> int:
         buffer = self._buffers.get()
-        read_bytes = 0
+        done, read_bytes = 0, 0
         try:
-            for start, stop in pairwise(first):
-                wanted = ascending[start:stop]
-                rows, nbytes = self._extents.read(self._file, wanted, buffer)
-                _scatter(rows, wanted, order[start:stop], out)
-                read_bytes += nbytes
+            while done < first.shape[0] - 1:
+                if self._file.direct:
+                    taken, nbytes = read_extents(self._file.fileno, first[done:], ascending, order, buffer, out)
+                    done, read_bytes = done + taken, read_bytes + nbytes
+                if done < first.shape[0] - 1:  # a buffered file, or a read that failed: this one says why
+                    read_bytes += self._gather_extent(first[done : done + 2], ascending, order, buffer, out)
+                    done += 1
         finally:
             self._buffers.put(buffer)
+        return read_bytes
+
+    def _gather_extent(self, first: NodeIds, ascending: NodeIds, order: NodeIds, buffer: Bytes, out: Features) -> int:
+        place = slice(first[0], first[1])
+        rows, read_bytes = self._extents.read(self._file, ascending[place], buffer)
+        _scatter(rows, ascending[place], order[place], out)
         return read_bytes
 
     def close(self) -> None:
@@ -229,7 +182,28 @@ def scan_rows(
 
     Raises:
         NodeIdError: An id is outside [0, N), or not greater than the one before it.
-        MemoryBudgetError: ``memory`` does not hold three rows and their pages.
+        MemoryBudgetError: ``memory`` does not hold four rows and their pages.
+    """
+    packed: Features | None = None
+    for place, rows in scan_extents(array, ascending, memory=memory, count=count):
+        if place.stop - place.start == rows.shape[0]:
+            yield place, rows
+            continue
+        if packed is None:
+            nbytes = RowExtents.of(array, gap=SCAN_GAP, extent=scan_extent(array, memory)).buffer_nbytes
+            packed = np.empty((nbytes // array.spec.row_nbytes, array.shape[1]), np.float32)
+        wanted = ascending[place]
+        _take(rows, wanted - wanted[0], packed)
+        yield place, packed[: wanted.shape[0]]
+
+
+def scan_extents(
+    array: FlatArray, ascending: NodeIds, *, memory: int, count: ReadCount | None = None
+) -> Generator[tuple[slice, Features], None, None]:
+    """Yield, as :func:`scan_rows` does, a slice of ``ascending`` and all rows from its first id to its last.
+
+    Raises:
+        NodeIdError, MemoryBudgetError: As :func:`scan_rows`.
     """
     extents = RowExtents.of(array, gap=SCAN_GAP, extent=scan_extent(array, memory))
     _check_ids(ascending, extents.num_rows)
@@ -237,40 +211,36 @@ def scan_rows(
     if fall:
         raise NodeIdError(f"node {ascending[fall]} follows node {ascending[fall - 1]}; a scan needs ascending ids")
     first = extents.split(ascending)
-    buffers = (aligned_empty(extents.buffer_nbytes), aligned_empty(extents.buffer_nbytes))
-    packed = np.empty((extents.buffer_nbytes // extents.row_nbytes, extents.dim), np.float32)
-    with DirectFile(array.path) as file, ThreadPoolExecutor(1, thread_name_prefix="graphsys-scan") as ahead:
-        pending: deque[Future[tuple[Features, int]]] = deque()
-        for index in range(first.shape[0]):
-            if index + 1 < first.shape[0]:
-                wanted = ascending[first[index] : first[index + 1]]
-                pending.append(ahead.submit(extents.read, file, wanted, buffers[index % 2]))
-            if index:
-                place = slice(int(first[index - 1]), int(first[index]))
-                rows, read_bytes = pending.popleft().result()
-                if count is not None:
-                    count.add(useful_bytes=(place.stop - place.start) * extents.row_nbytes, read_bytes=read_bytes)
-                yield place, _select(rows, ascending[place], packed)
+    num_extents = first.shape[0] - 1
+    buffers = [aligned_empty(extents.buffer_nbytes) for _ in range(_SCAN_BUFFERS)]
+    in_flight = _SCAN_BUFFERS - 1  # one is with the consumer
+    with DirectFile(array.path) as file, ThreadPoolExecutor(in_flight, thread_name_prefix="graphsys-scan") as ahead:
 
+        def read(index: int) -> Future[tuple[Features, int]]:
+            wanted = ascending[first[index] : first[index + 1]]
+            return ahead.submit(extents.read, file, wanted, buffers[index % _SCAN_BUFFERS])
 
-def _select(rows: Features, wanted: NodeIds, packed: Features) -> Features:
-    """Return the rows of ``wanted``, given all from its first to its last."""
-    if wanted.shape[0] == rows.shape[0]:
-        return rows
-    _take(rows, wanted - wanted[0], packed)
-    return packed[: wanted.shape[0]]
+        pending = deque(read(index) for index in range(min(in_flight, num_extents)))
+        for index in range(num_extents):
+            rows, read_bytes = pending.popleft().result()
+            if index + in_flight < num_extents:
+                pending.append(read(index + in_flight))
+            place = slice(int(first[index]), int(first[index + 1]))
+            if count is not None:
+                count.add(useful_bytes=(place.stop - place.start) * extents.row_nbytes, read_bytes=read_bytes)
+            yield place, rows
 
 
 def scan_extent(array: FlatArray, memory: int) -> int:
-    """Return the bytes that one read of a scan spans so that its three buffers fit ``memory``.
+    """Return the bytes that one read of a scan spans so that all its buffers fit ``memory``.
 
     Raises:
         MemoryBudgetError: Not even one row fits.
     """
     row_nbytes = array.spec.row_nbytes
-    extent = min(SCAN_EXTENT, align_down(memory // 3) - 2 * PAGE)
+    extent = min(SCAN_EXTENT, align_down(memory // _SCAN_SHARE) - 2 * PAGE)
     if extent < row_nbytes or extent <= 0:
-        need = 3 * (align_up(row_nbytes) + 3 * PAGE)
+        need = _SCAN_SHARE * (align_up(row_nbytes) + 3 * PAGE)
         raise MemoryBudgetError(
             f"scanning {array.folder}, with rows of {format_bytes(row_nbytes)}, needs {format_bytes(need)} beside the "
             f"other buffers of its stage, and {format_bytes(max(memory, 0))} are left; raise memory"
@@ -284,20 +254,12 @@ def _check_ids(node: NodeIds, num_nodes: int) -> None:
         raise NodeIdError(f"node {wrong} has no feature row; the ids of these features are 0 to {num_nodes - 1}")
 
 
-@njit
-def _split(ascending: NodeIds, row_nbytes: int, gap: int, extent: int, first: NodeIds) -> int:
-    """Write the index at which each extent starts, and the end; return the number of extents."""
-    num_extents = 0
-    begin = 0
-    for index in range(ascending.shape[0]):
-        end = (ascending[index] + 1) * row_nbytes
-        far = index == 0 or (ascending[index] - ascending[index - 1] - 1) * row_nbytes >= gap
-        if far or end - begin > extent:
-            first[num_extents] = index
-            num_extents += 1
-            begin = end - row_nbytes
-    first[num_extents] = ascending.shape[0]
-    return num_extents
+def _sorted(node: NodeIds) -> tuple[NodeIds, NodeIds]:
+    """Return ``node`` [V] in ascending order, and where each entry of it stood."""
+    shift = max(node.shape[0] - 1, 1).bit_length()
+    keys = (node << shift) | np.arange(node.shape[0])  # plain numbers sort several times faster than an index of them
+    keys.sort()
+    return keys >> shift, keys & ((1 << shift) - 1)
 
 
 @njit

@@ -72,7 +72,13 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
         key = BatchKey(seed=schedule.seed, epoch=seeds.epoch, batch_id=seeds.batch_id)
         started = time.perf_counter()
         batch = sample_neighbors(
-            topology, seeds.node, run.sampler.fanouts, key=key, memory=max(run.memory, _LEAST_MEMORY)
+            topology,
+            seeds.node,
+            run.sampler.fanouts,
+            key=key,
+            replace=run.sampler.replace,
+            weighted=run.sampler.weighted,
+            memory=max(run.memory, _LEAST_MEMORY),
         )
         seconds.append(time.perf_counter() - started)
         sizes.append((batch.num_nodes, batch.num_edges))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.types import Topology
-from graphsys.core.units import format_bytes
+from graphsys.core.units import MIB, format_bytes
 from graphsys.samplers.neighbor import BYTES_PER_EDGE
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.codec import row_nbytes
@@ -27,7 +27,9 @@ PLANNING_SHARE = 1 / 3  # of the budget that planning a window may take
 READ_AHEAD = 4  # batches read before they are needed, where memory allows
 MIN_READ_AHEAD = 2  # one is read while another is assembled
 _SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, and a batch larger than any before
-_ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
+BOUND_BYTES = 16 * MIB  # most that comparing the rows read with the fewest possible may take
+_BOUND_SHARE = 32  # and of the memory budget, as a divisor
+ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class PackPlan:
     disk_bytes: int  # upper estimate of the disk space that windows occupy at one time
     reason: str  # why this mode, for people
     notes: tuple[str, ...] = ()  # settings that the budget changed, for people
+    bound_bytes: int = 0  # memory for comparing the rows read with the fewest possible; 0: they are not compared
 
     @property
     def cache_bytes(self) -> int:
@@ -143,7 +146,13 @@ class _Scene:
         rows = 0 if mode == "memory" else nodes * self.row
         read = hops_nbytes(nodes, edges) + rows
         assembled = nodes * self.dim * 4 + 16 * edges  # x, and edge_index int64
-        return read_ahead * read + _ASSEMBLED * assembled + self._step_bytes()
+        return read_ahead * read + ASSEMBLED * assembled + self._step_bytes()
+
+    def bound_bytes(self, mode: Mode, slots: int, free: int) -> int:
+        """Bytes for following an epoch's accesses in modes with a cache; making windows comes first."""
+        window = 1 if self.run.pack.window == "auto" else min(self.run.pack.window, self.schedule.num_batches)
+        left = free - self.window_memory(mode, window, slots)
+        return max(min(BOUND_BYTES, self.memory // _BOUND_SHARE, left), 0) if slots else 0
 
     def _step_bytes(self) -> int:
         # Messages of the widest layer, which are weighed or counted in a copy, and what layers keep to go backward.
@@ -181,7 +190,9 @@ class _Scene:
         working = self.working_bytes(mode, read_ahead)
         resident = self.memory_mode_bytes if mode == "memory" else working + slots * self.row
         self._check_memory(mode, resident + self.window_memory(mode, 1, slots), slots)
-        batches = self.window_batches(mode, slots, self.memory - resident)
+        bound = self.bound_bytes(mode, slots, self.memory - resident)
+        free = self.memory - resident - bound
+        batches = self.window_batches(mode, slots, free)
         return PackPlan(
             mode=mode,
             window_batches=batches,
@@ -192,11 +203,12 @@ class _Scene:
             read_ahead=read_ahead,
             max_nodes=self.pilot.max_nodes,
             max_edges=self.pilot.max_edges,
-            working_bytes=working,
-            producer_bytes=self.memory - resident,
+            working_bytes=working + bound,
+            producer_bytes=free,
             disk_bytes=self.disk_bytes(mode, batches, slots),
             reason=reason,
             notes=notes,
+            bound_bytes=bound,
         )
 
     def window_memory(self, mode: Mode, batches: int, slots: int) -> int:

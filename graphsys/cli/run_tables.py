@@ -70,9 +70,39 @@ def result_tables(result: Mapping[str, Any]) -> list[Group]:
     return [
         key_values("Training", head),
         stage_table(result["stages"]),
+        *io_tables(result["io"]),
         comparison_table(result["predicted"]),
         metric_table(splits),
     ]
+
+
+def io_tables(io: Mapping[str, Any]) -> list[Group]:
+    """Return where the time of the epochs went and where their rows and bytes came from; nothing without epochs."""
+    total = io["total"]
+    if not total:
+        return []
+    waits = [("waiting for " + name, share) for name, share in total["share"].items() if name != "step"]
+    shares = [("training steps", total["share"]["step"]), *waits]
+    time_rows = [(what, f"{100 * share:.1f} %") for what, share in shares]
+    rows = sum(total["rows"].values())
+    tiers = [(f"rows from {name.replace('_', ' ')}", _of(count, rows)) for name, count in total["rows"].items()]
+    over = total["rows_over_bound"]
+    byte_rows = [
+        *tiers,
+        ("rows read over Belady's bound", "-" if over is None else f"{over:.3f}"),
+        ("useful bytes", format_bytes(total["useful_bytes"])),
+        ("read for them", format_bytes(total["read_bytes"])),
+        ("read by this run meanwhile", format_bytes(total["device_bytes_read"])),
+        ("written by this run meanwhile", format_bytes(total["device_bytes_written"])),
+    ]
+    return [
+        grid("Where the epochs' time went", ("", "share"), time_rows),
+        grid("Where the epochs' rows and bytes came from", ("", ""), byte_rows),
+    ]
+
+
+def _of(count: int, whole: int) -> str:
+    return f"{count:,} ({100 * count / whole:.1f} %)" if whole else f"{count:,}"
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Group:
