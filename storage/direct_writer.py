@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from graphsys.core.units import MIB
-from graphsys.storage.direct import PAGE, align_down, align_up, aligned_empty
+from graphsys.core.errors import DiskError
+from graphsys.core.units import KIB, MIB
+from graphsys.storage.direct import PAGE, Bytes, align_down, align_up, aligned_empty
 from graphsys.storage.direct_output import DirectOutput
 from graphsys.storage.files import disk_errors
 
-BUFFER_BYTES = 4 * MIB
+BUFFER_BYTES = 512 * KIB  # for files among many others
+MOST_BUFFER_BYTES = 4 * MIB  # for one large file; more is not faster
 _NUM_BUFFERS = 2  # one is filled while the other is written
 
 
@@ -50,7 +52,7 @@ class DirectWriter:
 
     def write(self, content: Any) -> None:
         """Append the bytes of ``content`` (bytes, or a C-contiguous array)."""
-        raw = np.frombuffer(memoryview(content).cast("B"), np.uint8)
+        raw: Bytes = np.frombuffer(content, np.uint8)
         start = 0
         while start < raw.nbytes:
             buffer = self._buffers[self._turn]
@@ -93,5 +95,5 @@ class DirectWriter:
     def abort(self) -> None:
         """Close without care for the content."""
         self._pool.shutdown()
-        with suppress(OSError):
+        with suppress(DiskError):  # the first error is the one to report
             self._file.close()

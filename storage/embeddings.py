@@ -15,7 +15,7 @@ import numpy.typing as npt
 from graphsys.core.errors import ArtefactError, InputError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
-from graphsys.storage.direct_writer import BUFFER_BYTES
+from graphsys.storage.direct_writer import MOST_BUFFER_BYTES
 from graphsys.storage.export import IdColumn, export_npy, export_parquet
 from graphsys.storage.files import atomic_folder
 from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
@@ -154,7 +154,7 @@ def write_table(
     dim: int,
     dtype: str = "float32",
     overwrite: bool = False,
-    buffer_bytes: int = BUFFER_BYTES,
+    buffer_bytes: int = MOST_BUFFER_BYTES,
 ) -> EmbeddingTable:
     """Write a table of one vector per node of the store's node type; it appears whole or not at all.
 
@@ -200,7 +200,7 @@ def write_table(
 def _write_vectors(
     folder: Path, blocks: Iterable[npt.NDArray[np.float32]], dim: int, dtype: str, buffer_bytes: int
 ) -> FlatSpec:
-    writer = FlatWriter(folder, dtype, (dim,), direct_buffer=buffer_bytes)
+    writer = FlatWriter(folder, dtype, (dim,), buffer_bytes=buffer_bytes)
     try:
         for block in blocks:
             writer.append(block if dtype == "float32" else _narrow(block, writer.num_rows, dtype))
@@ -229,7 +229,7 @@ def _copy_id_map(store: Store, node_type: str, folder: Path, buffer_bytes: int) 
 
 
 def _copy_array(source: FlatArray, folder: Path, buffer_bytes: int) -> FlatSpec:
-    writer = FlatWriter(folder, source.spec.dtype, source.spec.row_shape, direct_buffer=buffer_bytes)
+    writer = FlatWriter(folder, source.spec.dtype, source.spec.row_shape, buffer_bytes=buffer_bytes)
     step = max(1, buffer_bytes // source.spec.row_nbytes)
     try:
         for _, rows in read_blocks(source, cut_rows(0, source.shape[0], step), block_rows=step):

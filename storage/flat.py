@@ -22,8 +22,8 @@ from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.core.progress import Task
 from graphsys.storage.chunk_hash import ChunkHash
 from graphsys.storage.direct import Bytes, DirectFile
-from graphsys.storage.direct_writer import DirectWriter
-from graphsys.storage.files import SequentialWriter, disk_errors
+from graphsys.storage.direct_writer import BUFFER_BYTES, DirectWriter
+from graphsys.storage.files import disk_errors
 from graphsys.storage.sequential import FULL_SPEED_BYTES, read_through
 
 CHUNK_BYTES = 1 << 20  # inner chunk: the unit of checksums and of ranged reads
@@ -98,12 +98,12 @@ class FlatWriter:
     Not atomic by itself: it writes below a folder that :func:`graphsys.storage.files.atomic_folder` yields.
 
     Args:
-        direct_buffer: Write past the page cache, through two buffers of so many bytes, which a large array is worth;
-            0: through the cache with regular flushes.
+        buffer_bytes: Of each of the two buffers through which bytes go past the page cache; a large array is worth
+            large ones.
     """
 
     def __init__(
-        self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = (), *, direct_buffer: int = 0
+        self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = (), *, buffer_bytes: int = BUFFER_BYTES
     ) -> None:
         self.folder = folder
         self.dtype = np.dtype(dtype).newbyteorder("<")
@@ -113,8 +113,7 @@ class FlatWriter:
         if self._row_nbytes == 0:
             raise ArtefactError(f"{folder}: rows of shape {self.row_shape} hold no bytes; give at least one column")
         self._chunk_rows = rows_per_chunk(self._row_nbytes)
-        path = chunk_file(folder, 1 + len(self.row_shape))
-        self._file = DirectWriter(path, buffer_bytes=direct_buffer) if direct_buffer else SequentialWriter(path)
+        self._file = DirectWriter(chunk_file(folder, 1 + len(self.row_shape)), buffer_bytes=buffer_bytes)
         self._checksums: list[str] = []
         self._hash = ChunkHash(self._chunk_rows * self._row_nbytes)
 

@@ -10,7 +10,7 @@ from graphsys.core.errors import StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
 from graphsys.core.types import Features
-from graphsys.storage.direct_writer import BUFFER_BYTES
+from graphsys.storage.direct_writer import MOST_BUFFER_BYTES
 from graphsys.storage.embeddings import KIND, EmbeddingTable, TableOrigin, write_table
 from graphsys.storage.files import refuse_inside_artefact
 from graphsys.storage.flat import FlatArray
@@ -93,7 +93,7 @@ def _is_current(path: Path, trained: Trained, config: dict[str, Any]) -> bool:
 def _write(
     path: Path, rows: FlatArray, origin: TableOrigin, run: RunConfig, progress: Progress, *, overwrite: bool
 ) -> EmbeddingTable:
-    nbytes = min(BUFFER_BYTES, run.memory // _BUFFER_SHARE)
+    nbytes = min(MOST_BUFFER_BYTES, run.memory // _BUFFER_SHARE)
     step = max(1, nbytes // rows.spec.row_nbytes)
     with task(progress, "write embeddings", rows.shape[0], "rows") as work:
 

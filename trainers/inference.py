@@ -285,7 +285,7 @@ def _write_layer(folder: Path, made: _Blocks, parents: dict[str, str], number: i
 def _write_rows(folder: Path, made: _Blocks) -> FlatSpec:
     stream = iter(made.blocks)
     first = next(stream)
-    writer = FlatWriter(folder, np.float32, first.shape[1:], direct_buffer=max(made.write_buffer, 1))
+    writer = FlatWriter(folder, np.float32, first.shape[1:], buffer_bytes=max(made.write_buffer, 1))
     try:
         for block in chain([first], stream):
             writer.append(block)

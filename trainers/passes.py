@@ -17,7 +17,7 @@ from graphsys.core.progress import Task
 from graphsys.core.types import Features, NodeIds
 from graphsys.core.units import MIB, format_bytes
 from graphsys.storage.direct import aligned_empty
-from graphsys.storage.direct_writer import BUFFER_BYTES, DirectWriter
+from graphsys.storage.direct_writer import MOST_BUFFER_BYTES, DirectWriter
 from graphsys.storage.features import ReadCount
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.row_blocks import blocks_nbytes, cut_rows, read_blocks
@@ -56,7 +56,7 @@ class PassLimits:
             MemoryBudgetError: Not even a few edges fit.
         """
         block_rows = _block_rows(memory // _BLOCK_SHARE, dim, width)
-        write_buffer = min(BUFFER_BYTES, memory // _WRITE_SHARE)
+        write_buffer = min(MOST_BUFFER_BYTES, memory // _WRITE_SHARE)
         fixed = _block_nbytes(block_rows, dim, width) + DirectWriter.memory_nbytes(write_buffer)
         left = int(memory * _BUDGET_SHARE) - fixed
         row_nbytes = num_nodes * 4 * dim

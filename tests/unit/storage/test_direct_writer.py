@@ -1,8 +1,14 @@
+import errno
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers.mounts import mounted_tmpfs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphsys.core.errors import DiskError
 from graphsys.storage.direct_writer import DirectWriter
@@ -55,14 +61,46 @@ def test_a_full_disk_is_told_by_name(tmp_path: Path) -> None:
         writer.abort()
 
 
+def write_and_close(writer: DirectWriter, nbytes: int) -> None:
+    writer.write(bytes(nbytes))
+    writer.close()
+
+
+@pytest.mark.parametrize("nbytes", [1000, 3 << 20])
+def test_a_failing_disk_is_told_at_the_latest_when_the_file_is_closed(
+    nbytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = DirectWriter(tmp_path / "file")
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(DiskError, match=r"cannot write .*file: the disk is full"):
+        write_and_close(writer, nbytes)
+    writer.abort()
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.sampled_from([0, 1, 100, 4095, 4096, 4097, 300_000, 512 << 10, 1_500_000]), max_size=8))
+def test_a_file_holds_the_bytes_in_order(sizes: list[int]) -> None:
+    pieces = [np.random.default_rng(place).integers(0, 256, size, np.uint8) for place, size in enumerate(sizes)]
+    with TemporaryDirectory() as folder:
+        writer = DirectWriter(Path(folder) / "new/file")
+        for piece in pieces:
+            writer.write(piece if piece.nbytes % 2 else piece.tobytes())
+        assert writer.nbytes == sum(sizes)
+        writer.close()
+        assert (Path(folder) / "new/file").read_bytes() == b"".join(piece.tobytes() for piece in pieces)
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (5, 3), (9000, 33)])
-def test_a_flat_array_written_directly_has_the_same_bytes(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_a_flat_array_does_not_depend_on_the_buffer(tmp_path: Path, shape: tuple[int, int]) -> None:
     rows = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
     plain = write_array(tmp_path / "plain", rows)
-    writer = FlatWriter(tmp_path / "direct", np.float32, (shape[1],), direct_buffer=10_000)
+    writer = FlatWriter(tmp_path / "small", np.float32, (shape[1],), buffer_bytes=10_000)
     for start in range(0, shape[0], 700):
         writer.append(rows[start : start + 700])
     assert writer.close() == plain
     files = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-             for folder in (tmp_path / "plain", tmp_path / "direct")]  # fmt: skip
+             for folder in (tmp_path / "plain", tmp_path / "small")]  # fmt: skip
     assert files[0] == files[1]
