@@ -58,7 +58,7 @@ def _predict(run: RunConfig, progress: Progress, *, overwrite: bool) -> Predicti
     earlier = None if overwrite else find_earlier(run, Store.open(run.store))
     if earlier is not None and is_finished(run, earlier) and (run.out / PLAN_NAME).is_file():
         return None
-    return predict(run, progress)
+    return predict(run, progress, done_steps=0 if earlier is None else earlier.step)
 
 
 def _with_earlier(run: RunConfig, stages: dict[str, Any], checkpoint: str) -> dict[str, Any]:
