@@ -23,6 +23,8 @@ GATHER_GAP = 32 * KIB  # bytes; reading on over a smaller gap costs a disk less 
 GATHER_EXTENT = MIB
 SCAN_GAP = 256 * KIB
 SCAN_EXTENT = 8 * MIB
+_SCAN_BUFFERS = 3  # two reads in flight while the consumer has the third
+_SCAN_SHARE = _SCAN_BUFFERS + 1  # one more for rows that are picked out of a buffer
 _INDEX_NBYTES = 32  # memory per row of a gather: its order, its sorted id and what sorting them needs
 
 
@@ -229,7 +231,28 @@ def scan_rows(
 
     Raises:
         NodeIdError: An id is outside [0, N), or not greater than the one before it.
-        MemoryBudgetError: ``memory`` does not hold three rows and their pages.
+        MemoryBudgetError: ``memory`` does not hold four rows and their pages.
+    """
+    packed: Features | None = None
+    for place, rows in scan_extents(array, ascending, memory=memory, count=count):
+        if place.stop - place.start == rows.shape[0]:
+            yield place, rows
+            continue
+        if packed is None:
+            nbytes = RowExtents.of(array, gap=SCAN_GAP, extent=scan_extent(array, memory)).buffer_nbytes
+            packed = np.empty((nbytes // array.spec.row_nbytes, array.shape[1]), np.float32)
+        wanted = ascending[place]
+        _take(rows, wanted - wanted[0], packed)
+        yield place, packed[: wanted.shape[0]]
+
+
+def scan_extents(
+    array: FlatArray, ascending: NodeIds, *, memory: int, count: ReadCount | None = None
+) -> Generator[tuple[slice, Features], None, None]:
+    """Yield, as :func:`scan_rows` does, a slice of ``ascending`` and all rows from its first id to its last.
+
+    Raises:
+        NodeIdError, MemoryBudgetError: As :func:`scan_rows`.
     """
     extents = RowExtents.of(array, gap=SCAN_GAP, extent=scan_extent(array, memory))
     _check_ids(ascending, extents.num_rows)
@@ -237,40 +260,36 @@ def scan_rows(
     if fall:
         raise NodeIdError(f"node {ascending[fall]} follows node {ascending[fall - 1]}; a scan needs ascending ids")
     first = extents.split(ascending)
-    buffers = (aligned_empty(extents.buffer_nbytes), aligned_empty(extents.buffer_nbytes))
-    packed = np.empty((extents.buffer_nbytes // extents.row_nbytes, extents.dim), np.float32)
-    with DirectFile(array.path) as file, ThreadPoolExecutor(1, thread_name_prefix="graphsys-scan") as ahead:
-        pending: deque[Future[tuple[Features, int]]] = deque()
-        for index in range(first.shape[0]):
-            if index + 1 < first.shape[0]:
-                wanted = ascending[first[index] : first[index + 1]]
-                pending.append(ahead.submit(extents.read, file, wanted, buffers[index % 2]))
-            if index:
-                place = slice(int(first[index - 1]), int(first[index]))
-                rows, read_bytes = pending.popleft().result()
-                if count is not None:
-                    count.add(useful_bytes=(place.stop - place.start) * extents.row_nbytes, read_bytes=read_bytes)
-                yield place, _select(rows, ascending[place], packed)
+    num_extents = first.shape[0] - 1
+    buffers = [aligned_empty(extents.buffer_nbytes) for _ in range(_SCAN_BUFFERS)]
+    in_flight = _SCAN_BUFFERS - 1  # one is with the consumer
+    with DirectFile(array.path) as file, ThreadPoolExecutor(in_flight, thread_name_prefix="graphsys-scan") as ahead:
 
+        def read(index: int) -> Future[tuple[Features, int]]:
+            wanted = ascending[first[index] : first[index + 1]]
+            return ahead.submit(extents.read, file, wanted, buffers[index % _SCAN_BUFFERS])
 
-def _select(rows: Features, wanted: NodeIds, packed: Features) -> Features:
-    """Return the rows of ``wanted``, given all from its first to its last."""
-    if wanted.shape[0] == rows.shape[0]:
-        return rows
-    _take(rows, wanted - wanted[0], packed)
-    return packed[: wanted.shape[0]]
+        pending = deque(read(index) for index in range(min(in_flight, num_extents)))
+        for index in range(num_extents):
+            rows, read_bytes = pending.popleft().result()
+            if index + in_flight < num_extents:
+                pending.append(read(index + in_flight))
+            place = slice(int(first[index]), int(first[index + 1]))
+            if count is not None:
+                count.add(useful_bytes=(place.stop - place.start) * extents.row_nbytes, read_bytes=read_bytes)
+            yield place, rows
 
 
 def scan_extent(array: FlatArray, memory: int) -> int:
-    """Return the bytes that one read of a scan spans so that its three buffers fit ``memory``.
+    """Return the bytes that one read of a scan spans so that all its buffers fit ``memory``.
 
     Raises:
         MemoryBudgetError: Not even one row fits.
     """
     row_nbytes = array.spec.row_nbytes
-    extent = min(SCAN_EXTENT, align_down(memory // 3) - 2 * PAGE)
+    extent = min(SCAN_EXTENT, align_down(memory // _SCAN_SHARE) - 2 * PAGE)
     if extent < row_nbytes or extent <= 0:
-        need = 3 * (align_up(row_nbytes) + 3 * PAGE)
+        need = _SCAN_SHARE * (align_up(row_nbytes) + 3 * PAGE)
         raise MemoryBudgetError(
             f"scanning {array.folder}, with rows of {format_bytes(row_nbytes)}, needs {format_bytes(need)} beside the "
             f"other buffers of its stage, and {format_bytes(max(memory, 0))} are left; raise memory"

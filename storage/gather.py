@@ -4,8 +4,8 @@ Rows stay encoded in the cache and in windows and are decoded on their way out. 
 another implementation; nothing else knows where rows lie.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -16,11 +16,23 @@ from graphsys.core.errors import CorruptError
 from graphsys.core.types import Features
 from graphsys.storage.codec import element_type
 from graphsys.storage.direct import Bytes
-from graphsys.storage.jit import njit
+from graphsys.storage.gather_kernels import (
+    copy_rows,
+    gather_bfloat16,
+    gather_float16,
+    gather_float32,
+    gather_int8,
+)
 
 Ints = npt.NDArray[np.int32]
 
 _SPLIT_ROWS = 4096  # fewer rows than this per thread are not worth a hand-over
+_KERNELS: dict[str, Callable[..., None]] = {
+    "float32": gather_float32,
+    "float16": gather_float16,
+    "bfloat16": gather_bfloat16,
+    "int8": gather_int8,
+}
 
 
 class RowGather(Protocol):
@@ -67,42 +79,40 @@ class CpuGather:
 
     def __init__(self, dim: int, codec: str, *, threads: int = 1) -> None:
         self._dim = dim
-        self._type = element_type(codec)
+        # numba knows no float16: halves travel as their bits.
+        item = element_type(codec)
+        self._type = np.dtype(np.uint16) if item == np.float16 else item
+        self._kernel = _KERNELS[codec]
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="graphsys-gather") if threads > 1 else None
 
     def gather(self, rows: Bytes, cache: Bytes, source: Ints, out: Features) -> None:
         """See :meth:`RowGather.gather`."""
         _check(source, -cache.shape[0], rows.shape[0], "the sources of a batch")
-        parts = max(1, min(self._threads, source.shape[0] // _SPLIT_ROWS))
-        cuts = np.linspace(0, source.shape[0], parts + 1).astype(np.int64)
-        if self._pool is None or parts == 1:
-            self._gather_part(rows, cache, source, out)
-            return
-        tasks = [
-            self._pool.submit(self._gather_part, rows, cache, source[start:stop], out[start:stop])
-            for start, stop in pairwise(cuts)
-        ]
-        wait(tasks)
-        for task in tasks:
-            task.result()
-
-    def _gather_part(self, rows: Bytes, cache: Bytes, source: Ints, out: Features) -> None:
         fetched, held = self._values(rows), self._values(cache)
-        if self._type == np.float32:
-            _gather(fetched, held, source, out)
-        else:
-            _gather_halves(fetched, held, source, _half_table(), out)
-
-    def _values(self, raw: Bytes) -> npt.NDArray[Any]:
-        # numba knows no float16: halves travel as their bits.
-        return raw.view(np.float32 if self._type == np.float32 else np.uint16)[:, : self._dim]
+        self._share(source.shape[0], lambda part: self._kernel(fetched, held, source[part], out[part]))
 
     def insert(self, rows: Bytes, cache: Bytes, row: Ints, slot: Ints) -> None:
         """See :meth:`RowGather.insert`."""
         _check(row, 0, rows.shape[0], "the rows that enter the cache")
         _check(slot, 0, cache.shape[0], "the slots that rows enter")
-        _insert(rows.view(np.uint64), cache.view(np.uint64), row, slot)
+        words, slots = rows.view(np.uint64), cache.view(np.uint64)
+        self._share(row.shape[0], lambda part: copy_rows(words, slots, row[part], slot[part]))
+
+    def _values(self, raw: Bytes) -> npt.NDArray[Any]:
+        return raw.view(self._type)
+
+    def _share(self, num_rows: int, work: Callable[[slice], None]) -> None:
+        """Do ``work`` on slices of ``num_rows`` rows, one per thread."""
+        parts = max(1, min(self._threads, num_rows // _SPLIT_ROWS))
+        if self._pool is None or parts == 1:
+            work(slice(0, num_rows))
+            return
+        cuts = np.linspace(0, num_rows, parts + 1).astype(np.int64)
+        tasks = [self._pool.submit(work, slice(start, stop)) for start, stop in pairwise(cuts)]
+        wait(tasks)
+        for task in tasks:
+            task.result()
 
     def close(self) -> None:
         """See :meth:`RowGather.close`."""
@@ -114,42 +124,3 @@ def _check(index: Ints, low: int, stop: int, what: str) -> None:
     if index.shape[0] and (index.min() < low or index.max() >= stop):
         wrong = index.min() if index.min() < low else index.max()
         raise CorruptError(f"{what} name place {wrong}, but places are {low} to {stop - 1}; make the window again")
-
-
-@cache
-def _half_table() -> npt.NDArray[np.float32]:
-    """Return [65536] the float32 value of every float16, by its bits."""
-    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-
-
-@njit
-def _gather(rows: Features, cache: Features, source: Ints, out: Features) -> None:
-    for place in range(source.shape[0]):
-        index = source[place]
-        if index >= 0:
-            for column in range(out.shape[1]):
-                out[place, column] = rows[index, column]
-        else:
-            for column in range(out.shape[1]):
-                out[place, column] = cache[~index, column]
-
-
-@njit
-def _gather_halves(
-    rows: npt.NDArray[np.uint16], cache: npt.NDArray[np.uint16], source: Ints, halves: Features, out: Features
-) -> None:
-    for place in range(source.shape[0]):
-        index = source[place]
-        if index >= 0:
-            for column in range(out.shape[1]):
-                out[place, column] = halves[rows[index, column]]
-        else:
-            for column in range(out.shape[1]):
-                out[place, column] = halves[cache[~index, column]]
-
-
-@njit
-def _insert(rows: npt.NDArray[np.uint64], cache: npt.NDArray[np.uint64], row: Ints, slot: Ints) -> None:
-    for index in range(row.shape[0]):
-        for column in range(cache.shape[1]):
-            cache[slot[index], column] = rows[row[index], column]

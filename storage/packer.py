@@ -5,6 +5,7 @@ it. Which batches those are is sorted out beforehand, so the scan tests nothing.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -14,11 +15,11 @@ import numpy.typing as npt
 
 from graphsys.core.errors import MemoryBudgetError
 from graphsys.core.progress import Task
-from graphsys.core.types import NodeIds, ResidencyPlan
+from graphsys.core.types import Features, NodeIds, ResidencyPlan
 from graphsys.core.units import KIB, MIB, format_bytes
 from graphsys.storage.codec import encode, row_nbytes
-from graphsys.storage.direct import Bytes, aligned_empty
-from graphsys.storage.features import SCAN_EXTENT, ReadCount, scan_rows
+from graphsys.storage.direct import PAGE, Bytes, align_up, aligned_empty
+from graphsys.storage.features import SCAN_EXTENT, ReadCount, scan_extents
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.jit import njit
 from graphsys.storage.residency import plan_residency, residency_nbytes
@@ -27,7 +28,8 @@ from graphsys.storage.window import Window, WindowWriter
 Longs = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
-_STAGE_NBYTES = 64 * MIB  # rows on their way into batches; more was not faster
+_STAGE_NBYTES = 256 * MIB  # rows on their way into batches: the longer, the longer each write
+_WRITERS = 4
 _ENCODE_NBYTES = MIB  # rows encoded at a time
 _FLUSH_NBYTES = 64 * MIB
 _FETCH_NBYTES = 32  # per fetched row: its key, its distinct id, and what cutting the ids into extents takes
@@ -162,30 +164,62 @@ def _sorted_fetches(plan: ResidencyPlan) -> tuple[Longs, int]:
 
 
 class _Stage:
-    """Encoded rows on their way from the scan into the batches.
+    """Where encoded rows wait for their write: page-aligned runs, one per batch.
 
     The fetches, in the order of the scan, are cut into stages that fit memory. Within a stage the rows of a batch lie
-    together, in the order of their ids, so that each batch takes its rows by one write per stage.
+    together, in the order of their ids and as far behind the front of a page as in the file, so that each batch takes
+    its rows by one write per stage, without a copy.
     """
 
-    def __init__(self, writer: WindowWriter, keys: Longs, shift: int, nbytes: int, task: Task | None) -> None:
+    def __init__(self, nbytes: int) -> None:
+        self.pages = aligned_empty(nbytes)
+        self.words = self.pages.view(np.uint64)
+        self.counts: Longs = np.empty(0, np.int64)  # rows of each batch
+        self.start: Longs = np.empty(0, np.int64)  # byte at which the run of each batch starts
+        self.first_row: Longs = np.empty(0, np.int64)  # rows of each batch that came before
+        self.written: list[Future[None]] = []
+
+    def settle(self) -> None:
+        """Wait until everything in it is written; raise what its writers met."""
+        wait(self.written)
+        for task in self.written:
+            task.result()
+        self.written = []
+
+
+class _Stages:
+    """Takes encoded rows in the order of the scan; threads write one stage while the next is filled."""
+
+    def __init__(
+        self, writer: WindowWriter, pool: ThreadPoolExecutor, keys: Longs, shift: int, nbytes: int, task: Task | None
+    ) -> None:
         self._writer = writer
+        self._pool = pool
         self._keys = keys
         self._shift = shift
         self._task = task
-        width = writer.header.row_nbytes
-        self._num_rows = max(1, min(nbytes // width, keys.shape[0]))
-        self._rows = aligned_empty(self._num_rows * width).reshape(self._num_rows, width)
-        self._written = np.zeros(writer.header.num_batches, np.int64)  # rows of each batch that are in the file
+        self._width = writer.header.row_nbytes
+        num_batches = writer.header.num_batches
+        # Every run may waste less than two pages.
+        slack = 2 * PAGE * min(num_batches, keys.shape[0])
+        self._num_rows = max(1, min((nbytes // 2 - slack) // self._width, keys.shape[0]))
+        whole = align_up(self._num_rows * self._width) + 2 * PAGE * min(num_batches, self._num_rows)
+        self._filling, self._writing = _Stage(whole), _Stage(whole)
+        self._done = np.zeros(num_batches, np.int64)  # rows of each batch that lie in a stage or in the file
         self._next = 0  # first fetch whose row has not come yet
         self._open()
 
     def _open(self) -> None:
+        stage = self._filling
         self._end = min(self._next + self._num_rows, self._keys.shape[0])
-        counts = np.zeros_like(self._written)
-        _count_batches(self._keys[self._next : self._end], self._shift, counts)
-        self._offset = np.concatenate([[0], np.cumsum(counts)])  # where the rows of each batch start in the stage
-        self._place = self._offset[:-1].copy()  # where the next row of each batch goes
+        stage.counts = np.zeros_like(self._done)
+        _count_batches(self._keys[self._next : self._end], self._shift, stage.counts)
+        stage.first_row = self._done.copy()
+        room = stage.first_row * self._width % PAGE
+        run_pages = -(-(room + stage.counts * self._width) // PAGE)
+        stage.start = PAGE * (np.cumsum(run_pages) - run_pages)
+        self._place = (stage.start + room) // 8  # the word at which the next row of each batch goes
+        self._done += stage.counts
 
     def take(self, node: NodeIds, encoded: Bytes) -> None:
         """Put the rows of ``node`` [R], the next ones of the scan, where they belong; write full stages."""
@@ -193,20 +227,33 @@ class _Stage:
         while self._next < end:
             stop = min(end, self._end)
             fetches = self._keys[self._next : stop]
-            _place_rows(fetches, self._shift, node, encoded.view(np.uint64), self._place, self._rows.view(np.uint64))
+            _place_rows(fetches, self._shift, node, encoded.view(np.uint64), self._place, self._filling.words)
             self._next = stop
             if stop == self._end:
                 self._write()
                 self._open()
 
     def _write(self) -> None:
-        counts = np.diff(self._offset)
-        for batch in np.flatnonzero(counts):
-            rows = self._rows[self._offset[batch] : self._offset[batch + 1]]
-            self._writer.write_rows(int(batch), int(self._written[batch]), rows)
-        self._written += counts
+        # Rows of one batch are written in order: a stage is begun when the one before it is in the file.
+        self._writing.settle()
+        stage = self._filling
+        self._filling, self._writing = self._writing, stage
+        batches = np.flatnonzero(stage.counts)
+        stage.written = [
+            self._pool.submit(self._write_runs, stage, batches[thread::_WRITERS]) for thread in range(_WRITERS)
+        ]
         if self._task is not None:
-            self._task.advance(self._written.shape[0] * counts.sum() / self._keys.shape[0])
+            self._task.advance(self._done.shape[0] * stage.counts.sum() / self._keys.shape[0])
+
+    def _write_runs(self, stage: _Stage, batches: Longs) -> None:
+        for batch in batches:
+            start, first_row, num_rows = int(stage.start[batch]), int(stage.first_row[batch]), int(stage.counts[batch])
+            nbytes = align_up(self._writer.run_room(first_row) + num_rows * self._width)
+            self._writer.write_run(int(batch), first_row, num_rows, stage.pages[start : start + nbytes])
+
+    def close(self) -> None:
+        """Wait until all rows are in the file."""
+        self._writing.settle()
 
 
 def _pack_rows(
@@ -214,21 +261,45 @@ def _pack_rows(
 ) -> ReadCount:
     """Scan the features once and write the rows of every batch; return the bytes fetched and read."""
     keys, shift = fetches
-    width, codec = writer.header.row_nbytes, writer.header.codec
+    codec, plain = writer.header.codec, features.spec.row_nbytes == writer.header.row_nbytes
     free = max(memory - _FETCH_NBYTES * keys.shape[0], 0)
-    encoded = np.empty((max(1, min(_ENCODE_NBYTES, free // 16) // width), width), np.uint8)
-    scan_memory = min(free // 4, 3 * SCAN_EXTENT + 128 * KIB)
-    stage = _Stage(writer, keys, shift, min(_STAGE_NBYTES, free - encoded.nbytes - scan_memory), task)
+    block = _Block(writer, min(_ENCODE_NBYTES, free // 16))
+    scan_memory = min(free // 4, 4 * SCAN_EXTENT + 128 * KIB)
     node, scanned, count = _distinct(keys, shift), ReadCount(), ReadCount()
-    for place, rows in scan_rows(features, node, memory=scan_memory, count=scanned):
-        for start in range(0, rows.shape[0], encoded.shape[0]):
-            part = rows[start : start + encoded.shape[0]]
-            ids = node[place][start : start + part.shape[0]]
-            stage.take(ids, encode(part, codec, node=ids, out=encoded[: part.shape[0]]))
+    # Left before the writer is, also by an error: no thread writes to a file that is closed.
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="graphsys-pack") as pool:
+        stages = _Stages(writer, pool, keys, shift, min(_STAGE_NBYTES, free - block.nbytes - scan_memory), task)
+        for place, rows in scan_extents(features, node, memory=scan_memory, count=scanned):
+            wanted = node[place]
+            if codec == "float32" and plain:  # the store's rows as they are
+                stages.take(np.arange(wanted[0], wanted[-1] + 1), rows.view(np.uint8))
+                continue
+            for start in range(0, wanted.shape[0], block.num_rows):
+                ids = wanted[start : start + block.num_rows]
+                stages.take(ids, block.encode(rows, ids - wanted[0], ids))
+        stages.close()
     if task is not None and not keys.shape[0]:
         task.advance(writer.header.num_batches)
     count.add(useful_bytes=keys.shape[0] * features.spec.row_nbytes, read_bytes=scanned.read_bytes)
     return count
+
+
+class _Block:
+    """Rows picked out of the scan and encoded, few enough to stay in the processor's cache."""
+
+    def __init__(self, writer: WindowWriter, nbytes: int) -> None:
+        header = writer.header
+        self._codec = header.codec
+        self.num_rows = max(1, nbytes // (header.row_nbytes + 4 * header.dim))
+        self._picked = np.empty((self.num_rows, header.dim), np.float32)
+        self._encoded = np.empty((self.num_rows, header.row_nbytes), np.uint8)
+        self.nbytes = self._picked.nbytes + self._encoded.nbytes
+
+    def encode(self, rows: Features, index: NodeIds, node: NodeIds) -> Bytes:
+        """Return ``rows[index]``, of global ids ``node``, encoded; valid until the next call."""
+        picked = self._picked[: index.shape[0]]
+        np.take(rows, index, axis=0, out=picked, mode="clip")
+        return encode(picked, self._codec, node=node, out=self._encoded[: index.shape[0]])
 
 
 def _distinct(keys: Longs, shift: int) -> NodeIds:
@@ -254,12 +325,16 @@ def _count_batches(keys: Longs, shift: int, counts: Longs) -> None:
 
 @njit
 def _place_rows(keys: Longs, shift: int, node: NodeIds, encoded: Words, place: Longs, stage: Words) -> None:
-    """Copy the row of each fetch to the next place of its batch; ``encoded`` [R, *] are the rows of ``node`` [R]."""
+    """Copy the row of each fetch to the next place of its batch, a word of ``stage``.
+
+    ``encoded`` [R, *] are the rows of ``node`` [R].
+    """
     row = np.searchsorted(node, keys[0] >> shift)
     for key in keys:
         while node[row] < key >> shift:
             row += 1
         batch = key & ((1 << shift) - 1)
-        for column in range(stage.shape[1]):
-            stage[place[batch], column] = encoded[row, column]
-        place[batch] += 1
+        start = place[batch]
+        for column in range(encoded.shape[1]):
+            stage[start + column] = encoded[row, column]
+        place[batch] = start + encoded.shape[1]

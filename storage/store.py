@@ -128,17 +128,21 @@ class Store:
         info = self.node_types[node_type]
         return IdMap.read(info.id_kind, info.num_nodes, self.path, f"id_map/{node_type}", self.manifest.arrays)
 
+    def id_arrays(self, node_type: str) -> tuple[str, ...]:
+        """Return the names of the arrays that :meth:`id_map` opens; none where an external id is the row's number."""
+        return tuple(name for name in self.manifest.arrays if name.startswith(f"id_map/{node_type}/"))
+
     def topology(self, edge_type: EdgeType, *, in_memory: bool = False) -> Topology:
         """Return the in-edges of an edge type: memory maps, or private copies with ``in_memory``."""
+        opened = {name.rpartition("/")[2]: self.array(name) for name in self.topology_arrays(edge_type)}
+        loaded = {name: array.read() if in_memory else array.memmap() for name, array in opened.items()}
+        return Topology(num_src_nodes=self.node_types[edge_type[0]].num_nodes, **loaded)
+
+    def topology_arrays(self, edge_type: EdgeType) -> tuple[str, ...]:
+        """Return the names of the arrays that :meth:`topology` opens."""
         base = f"topology/{edge_type_key(edge_type)}"
-
-        def load(name: str) -> npt.NDArray[Any]:
-            array = self.array(f"{base}/{name}")
-            return array.read() if in_memory else array.memmap()
-
-        optional = {name: load(name) for name in ("edge_id", "timestamp", "weight") if self.has(f"{base}/{name}")}
-        num_src_nodes = self.node_types[edge_type[0]].num_nodes
-        return Topology(indptr=load("indptr"), indices=load("indices"), num_src_nodes=num_src_nodes, **optional)
+        optional = [f"{base}/{name}" for name in ("edge_id", "timestamp", "weight")]
+        return (f"{base}/indptr", f"{base}/indices", *filter(self.has, optional))
 
     def topology_nbytes(self, edge_type: EdgeType) -> int:
         """Bytes of ``indptr`` and ``indices`` together."""

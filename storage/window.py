@@ -107,16 +107,33 @@ class Window:
         return _batch(blob, self._counts(blob, index), entry)
 
     def nodes(self, index: int) -> NodeIds:
-        """Return the node ids [V] of a batch, checked, without reading the rest of it.
+        """Return the node ids [V] of a batch, checked, by reading its head only.
 
         Raises:
             CorruptError, DiskError: As :meth:`read`.
         """
+        return _ids(self._head(index)["node"])
+
+    def residency(self, index: int) -> BatchResidency:
+        """Return where the rows of a batch come from, checked, by reading its head only.
+
+        Raises:
+            ValueError: The window has no residency.
+            CorruptError, DiskError: As :meth:`read`.
+        """
+        residency = _residency(self._head(index))
+        if residency is None:
+            raise ValueError(f"{self.path} holds samples only; pack it")
+        return residency
+
+    def _head(self, index: int) -> dict[str, Array]:
+        """Return the arrays in the head of a batch, by name."""
         entry = self.entries[index]
         with DirectFile(self.path) as file:
             head = file.read(entry.offset, entry.head_nbytes)
         self._check(f"the head of batch {index}", head, entry.head_checksum, entry.offset)
-        return head[entry.head_nbytes - 8 * entry.num_nodes :].view("<i8")
+        sections = blob_sections(self._counts(head, index))
+        return {name: section.view(head) for name, section in sections.items() if section.end <= entry.head_nbytes}
 
     def initial_slots(self) -> NodeIds:
         """Return the global id [S] in each cache slot before the first batch, -1 where empty."""
@@ -182,7 +199,7 @@ def _check_entries(path: Path, header: WindowHeader, tail: WindowTail, entries: 
         and entry.nbytes > 0
         and entry.nbytes % PAGE == 0
         and entry.position == header.first_position + index
-        and 0 <= 8 * entry.num_nodes <= entry.head_nbytes <= entry.nbytes
+        and 0 <= 4 * entry.num_nodes <= entry.head_nbytes <= entry.nbytes
         for index, (entry, offset) in enumerate(zip(entries, offsets, strict=False))
     )
     if not placed or offsets[-1] != tail.slots_offset:
@@ -204,22 +221,30 @@ def _batch(blob: Bytes, counts: BlobCounts, entry: WindowEntry) -> WindowBatch:
     sampled = SampledBatch(
         epoch=entry.epoch,
         batch_id=entry.batch_id,
-        node=views["node"],
+        node=_ids(views["node"]),
         indptr=views["indptr"],
         indices=views["indices"],
         num_sampled_nodes=counts.num_sampled_nodes,
         num_sampled_edges=counts.num_sampled_edges,
         in_degree=views.get("in_degree"),
     )
-    residency = None
-    if counts.has_residency:
-        residency = BatchResidency(
-            source=views["source"],
-            fetch_node=views["fetch_node"],
-            insert_row=views["insert_row"],
-            insert_slot=views["insert_slot"],
-        )
-    return WindowBatch(sampled=sampled, y=views.get("y"), residency=residency, rows=views.get("rows"))
+    return WindowBatch(sampled=sampled, y=views.get("y"), residency=_residency(views), rows=views.get("rows"))
+
+
+def _residency(views: dict[str, Array]) -> BatchResidency | None:
+    if "source" not in views:
+        return None
+    return BatchResidency(
+        source=views["source"],
+        fetch_node=_ids(views["fetch_node"]),
+        insert_row=views["insert_row"],
+        insert_slot=views["insert_slot"],
+    )
+
+
+def _ids(stored: Array) -> NodeIds:
+    """Return global ids as the program has them; a view where they are stored so."""
+    return stored.astype(np.int64, copy=False)
 
 
 def _indices_fit(batch: WindowBatch, header: WindowHeader) -> bool:

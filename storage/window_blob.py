@@ -46,6 +46,7 @@ class BlobCounts:
     num_inserts: int = 0  # I
     has_in_degree: bool = False
     has_residency: bool = False
+    narrow_ids: bool = False
     row_nbytes: int = 0  # 0 when the window has no rows
     y_dtype: np.dtype[Any] | None = None
     y_shape: tuple[int, ...] = ()  # [B] or [B, C]
@@ -87,9 +88,20 @@ class Section:
 def blob_sections(counts: BlobCounts) -> dict[str, Section]:
     """Return the arrays of a blob, by name, in the order in which they lie."""
     i4, i8 = np.dtype("<i4"), np.dtype("<i8")
+    ids = i4 if counts.narrow_ids else i8
+    # What packing and resuming need comes first, so that they need not read the rest.
     arrays: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = [
         ("num_sampled", i8, (len(counts.num_sampled_nodes) + len(counts.num_sampled_edges),)),
-        ("node", i8, (counts.num_nodes,)),
+        ("node", ids, (counts.num_nodes,)),
+    ]
+    if counts.has_residency:
+        arrays += [
+            ("source", i4, (counts.num_nodes,)),
+            ("insert_row", i4, (counts.num_inserts,)),
+            ("insert_slot", i4, (counts.num_inserts,)),
+            ("fetch_node", ids, (counts.num_rows,)),
+        ]
+    arrays += [
         ("indptr", i4, (sum(counts.num_sampled_nodes[:-1]) + 1,)),
         ("indices", i4, (counts.num_edges,)),
     ]
@@ -97,13 +109,6 @@ def blob_sections(counts: BlobCounts) -> dict[str, Section]:
         arrays.append(("in_degree", i4, (counts.num_nodes,)))
     if counts.y_dtype is not None:
         arrays.append(("y", counts.y_dtype, counts.y_shape))
-    if counts.has_residency:
-        arrays += [
-            ("source", i4, (counts.num_nodes,)),
-            ("insert_row", i4, (counts.num_inserts,)),
-            ("insert_slot", i4, (counts.num_inserts,)),
-            ("fetch_node", i8, (counts.num_rows,)),
-        ]
     sections, end = {}, BLOB.itemsize
     for name, dtype, shape in arrays:
         sections[name] = Section(offset=align_up(end, ARRAY_ALIGNMENT), dtype=dtype, shape=shape)
@@ -112,6 +117,11 @@ def blob_sections(counts: BlobCounts) -> dict[str, Section]:
         shape = (counts.num_rows, counts.row_nbytes)
         sections["rows"] = Section(offset=align_up(end), dtype=np.dtype("u1"), shape=shape)
     return sections
+
+
+def head_nbytes(sections: dict[str, Section]) -> int:
+    """Return the bytes from the front of a blob to the end of its ids and residency."""
+    return sections["fetch_node" if "fetch_node" in sections else "node"].end
 
 
 def blob_nbytes(sections: dict[str, Section]) -> int:
@@ -164,10 +174,11 @@ def decode_counts(blob: Bytes, header: WindowHeader, entry: WindowEntry) -> Blob
         num_inserts=entry.num_inserts,
         has_in_degree=bool(record["flags"] & _HAS_IN_DEGREE),
         has_residency=header.has_residency,
+        narrow_ids=header.narrow_ids,
         row_nbytes=header.row_nbytes if header.has_rows else 0,
         y_dtype=_Y_TYPES[y_type],
         y_shape=y_shape,
     )
     sections = blob_sections(counts)
-    found = (counts.num_nodes, counts.num_edges, sections["node"].end, blob_nbytes(sections))
+    found = (counts.num_nodes, counts.num_edges, head_nbytes(sections), blob_nbytes(sections))
     return counts if found == (entry.num_nodes, entry.num_edges, entry.head_nbytes, entry.nbytes) else None

@@ -16,7 +16,7 @@ from graphsys.core.errors import ArtefactError, CorruptError, FormatVersionError
 from graphsys.storage.direct import PAGE, Bytes, align_up
 
 MAGIC = b"GSPACK\x00\x01"
-VERSION = 1
+VERSION = 2
 
 HEADER = np.dtype(
     [
@@ -58,7 +58,7 @@ ENTRY = np.dtype(
         ("num_inserts", "<i8"),
     ]
 )
-_HAS_RESIDENCY, _HAS_ROWS = 1, 2  # flags of the header
+_HAS_RESIDENCY, _HAS_ROWS, _NARROW_IDS = 1, 2, 4  # flags of the header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +72,11 @@ class WindowHeader:
     fingerprint: str  # of all that the window was made from; ASCII, 64 characters at most
     dim: int = 0  # D, features per row
     codec: str = ""  # how rows are encoded; ASCII, 16 characters at most
-    row_nbytes: int = 0  # bytes of one encoded row, a multiple of 128
+    row_nbytes: int = 0  # bytes of one encoded row, a multiple of 16
     num_slots: int = 0  # S, slots of the cache
     has_residency: bool = False
     has_rows: bool = False
+    narrow_ids: bool = False  # whether global ids are kept as int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ class WindowEntry:
     offset: int  # multiple of 4096
     nbytes: int  # multiple of 4096, padding included
     checksum: int  # xxh3_64 of all nbytes
-    head_nbytes: int  # from the first byte of the blob to the last of the node ids
+    head_nbytes: int  # from the first byte of the blob to the last of ids and residency
     head_checksum: int  # xxh3_64 of those
     position: int  # in the schedule
     epoch: int
@@ -129,7 +130,8 @@ def encode_header(header: WindowHeader, tail: WindowTail) -> bytes:
     """Return the header page."""
     record = np.zeros(1, HEADER)
     record["magic"], record["version"] = MAGIC, VERSION
-    record["flags"] = _HAS_RESIDENCY * header.has_residency + _HAS_ROWS * header.has_rows
+    flags = ((_HAS_RESIDENCY, header.has_residency), (_HAS_ROWS, header.has_rows), (_NARROW_IDS, header.narrow_ids))
+    record["flags"] = sum(flag for flag, is_set in flags if is_set)
     for name in ("window_index", "first_position", "num_batches", "num_hops", "dim", "row_nbytes", "num_slots"):
         record[name] = getattr(header, name)
     for name in ("codec", "fingerprint"):
@@ -166,7 +168,12 @@ def decode_header(page: Bytes, path: Path) -> tuple[WindowHeader, WindowTail]:
             f"{path} has window format version {version}; this program reads up to {VERSION}. Upgrade graphsys"
         )
     found, expected = checksum(page[: PAGE - 8]), int(record["checksum"])
-    if found != expected or version != VERSION:
+    if found == expected and version < VERSION:
+        raise FormatVersionError(
+            f"{path} has window format version {version}, which no release wrote; this program reads version "
+            f"{VERSION}. Remove the file; the run makes it again"
+        )
+    if found != expected:
         raise corrupt(path, "the header", found, expected, PAGE, 0)
     names = ("window_index", "first_position", "num_batches", "num_hops", "dim", "row_nbytes", "num_slots")
     header = WindowHeader(
@@ -175,6 +182,7 @@ def decode_header(page: Bytes, path: Path) -> tuple[WindowHeader, WindowTail]:
         fingerprint=bytes(record["fingerprint"]).decode("ascii", "replace"),
         has_residency=bool(record["flags"] & _HAS_RESIDENCY),
         has_rows=bool(record["flags"] & _HAS_ROWS),
+        narrow_ids=bool(record["flags"] & _NARROW_IDS),
     )
     return header, WindowTail(**{name: int(record[name]) for name in WindowTail.__slots__})
 

@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from graphsys.core.types import Array, BatchResidency, NodeIds, SampledBatch
-from graphsys.storage.direct import PAGE, Bytes, aligned_empty
+from graphsys.storage.direct import PAGE, Bytes, align_down, align_up, aligned_empty
 from graphsys.storage.direct_output import DirectOutput
 from graphsys.storage.files import disk_errors, fsync_path, partial_path
 from graphsys.storage.window_blob import (
@@ -19,6 +19,7 @@ from graphsys.storage.window_blob import (
     blob_nbytes,
     blob_sections,
     encode_blob_header,
+    head_nbytes,
 )
 from graphsys.storage.window_layout import (
     WindowEntry,
@@ -109,13 +110,13 @@ class WindowWriter:
         rows, nbytes = sections.get("rows"), blob_nbytes(sections)
         self._file.reserve(self._end, nbytes)
         self._file.write(self._end, head)
-        ids_end = sections["node"].end
+        head_end = head_nbytes(sections)
         entry = WindowEntry(
             offset=self._end,
             nbytes=nbytes,
             checksum=0,
-            head_nbytes=ids_end,
-            head_checksum=checksum(head[:ids_end]),
+            head_nbytes=head_end,
+            head_checksum=checksum(head[:head_end]),
             position=self.header.first_position + index,
             epoch=sampled.epoch,
             batch_id=sampled.batch_id,
@@ -135,38 +136,51 @@ class WindowWriter:
         Args:
             batch: What :meth:`begin` returned.
             first_row: Index of ``rows[0]`` among the batch's rows; all rows before it are there already.
-            rows: [C, row_nbytes] uint8, C-contiguous.
+            rows: [C, row_nbytes] uint8.
+
+        Raises:
+            DiskError: The system refused.
+        """
+        room = self.run_room(first_row)
+        pages = aligned_empty(align_up(room + rows.nbytes))
+        pages[room : room + rows.nbytes] = np.ascontiguousarray(rows).reshape(-1)
+        self.write_run(batch, first_row, len(rows), pages)
+
+    def run_room(self, first_row: int) -> int:
+        """Return how many bytes behind the front of a page the row ``first_row`` of a batch starts."""
+        return first_row * self.header.row_nbytes % PAGE
+
+    def write_run(self, batch: int, first_row: int, num_rows: int, pages: Bytes) -> None:
+        """Write the next rows of a batch without a copy; several threads may do so, each for other batches.
+
+        Args:
+            batch: What :meth:`begin` returned.
+            first_row: Index of the first row among the batch's rows; all rows before it are there already.
+            num_rows: How many rows there are.
+            pages: whole page-aligned pages, uint8; the rows start at byte ``run_room(first_row)``. What lies around
+                them is overwritten.
 
         Raises:
             DiskError: The system refused.
         """
         state = self._batches[batch]
         section = state.rows
-        if section is None or first_row != state.rows_done or first_row + len(rows) > section.shape[0]:
+        if section is None or first_row != state.rows_done or first_row + num_rows > section.shape[0]:
             raise ValueError(
-                f"{self.path}: rows {first_row} to {first_row + len(rows)} of batch {batch} do not follow the "
+                f"{self.path}: rows {first_row} to {first_row + num_rows} of batch {batch} do not follow the "
                 f"{state.rows_done} of {section.shape[0] if section else 0} that are there"
             )
-        raw = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
-        state.digest.update(raw.data)
-        state.rows_done += len(rows)
-        offset = state.entry.offset + section.offset + first_row * self.header.row_nbytes
-        self._write_whole_pages(state, offset, raw, last=state.rows_done == section.shape[0])
-
-    def _write_whole_pages(self, state: _Open, offset: int, raw: Bytes, *, last: bool) -> None:
-        """Write what fills pages, keep the rest for the next rows; behind the last row zeros fill the page."""
-        held = state.last_page.nbytes
-        if last:
-            missing = -(held + raw.nbytes) % PAGE
-            self._file.write(offset - held, state.last_page, raw, np.zeros(missing, np.uint8))
-            state.last_page = _NO_BYTES
-            return
-        kept = (held + raw.nbytes) % PAGE
-        if held + raw.nbytes < PAGE:
-            state.last_page = np.concatenate([state.last_page, raw])
-            return
-        self._file.write(offset - held, state.last_page, raw[: raw.nbytes - kept])
-        state.last_page = raw[raw.nbytes - kept :].copy()
+        room = self.run_room(first_row)
+        end = room + num_rows * self.header.row_nbytes
+        state.digest.update(pages[room:end].data)
+        state.rows_done += num_rows
+        pages[:room] = state.last_page
+        pages[end : align_up(end)] = 0
+        # A page that the next rows share is held back; behind the last row zeros fill the page.
+        whole = align_up(end) if state.rows_done == section.shape[0] else align_down(end)
+        state.last_page = pages[whole:end].copy()
+        offset = state.entry.offset + section.offset + first_row * self.header.row_nbytes - room
+        self._file.write(offset, pages[:whole])
 
     def close(self, initial_slots: NodeIds | None = None, final_slots: NodeIds | None = None) -> None:
         """Write slot maps, index and header, flush to the device and give the file its name.
@@ -252,6 +266,7 @@ def _counts(
         num_inserts=len(residency.insert_row) if residency is not None else 0,
         has_in_degree=sampled.in_degree is not None,
         has_residency=residency is not None,
+        narrow_ids=header.narrow_ids,
         row_nbytes=header.row_nbytes if header.has_rows else 0,
         y_dtype=y.dtype if y is not None else None,
         y_shape=y.shape if y is not None else (),

@@ -7,6 +7,7 @@ They are printed beside what was measured.
 import math
 from dataclasses import dataclass
 
+from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import DiskSpeed
 from graphsys.storage.features import GATHER_EXTENT, GATHER_GAP, SCAN_GAP
@@ -125,9 +126,15 @@ class _Split:
         return self.id_bytes + 8 * self.schedule.batch_size + _HEAD + _PAGE / 2
 
     @property
+    def id_nbytes(self) -> int:
+        """Bytes of a global id in a window."""
+        return 4 if self.work.num_nodes <= NARROW_IDS else 8
+
+    @property
     def id_bytes(self) -> float:
         """Bytes of a batch's ids, starts and edges."""
-        return 8 * self.pilot.mean_nodes + 4 * self.pilot.mean_expanded + 4 * self.pilot.mean_edges
+        ids = self.id_nbytes * self.pilot.mean_nodes
+        return ids + 4 * self.pilot.mean_expanded + 4 * self.pilot.mean_edges
 
     @property
     def fetched(self) -> float:
@@ -145,7 +152,7 @@ class _Split:
         """Bytes of a batch in the window that training reads, feature rows left out."""
         if self.plan.mode not in ("packed", "cached"):
             return self.sample_bytes
-        return self.sample_bytes + 4 * self.pilot.mean_nodes + (8 + 8 * _INSERTED) * self.fetched
+        return self.sample_bytes + 4 * self.pilot.mean_nodes + (self.id_nbytes + 8 * _INSERTED) * self.fetched
 
     @property
     def batch_bytes(self) -> float:
@@ -163,7 +170,7 @@ class _Split:
     def pack_read(self) -> float:
         """Bytes that packing reads in all: samples, and one scan of the features per window."""
         # Packing reads the ids first, and then the batches; beside training only the second pass is counted.
-        read = self.sample_written + self.alone * self.made * (8 * self.pilot.mean_nodes + _PAGE)
+        read = self.sample_written + self.alone * self.made * (self.id_nbytes * self.pilot.mean_nodes + _PAGE)
         if self.plan.mode == "packed":
             read += self.plan.num_windows * _scan_bytes(self.work, self.made * self.fetched / self.plan.num_windows)
         return read
@@ -250,7 +257,9 @@ def train_cost(work: Work, plans: RunPlans) -> StageCost:
     once = work.feature_bytes if plan.mode == "memory" else 0
     steps = dict(zip(splits, (work.step_s, work.forward_s), strict=False))
     waits = sum(split.read * max(step_s, split.step_read_s, work.assemble_s) for split, step_s in steps.items())
-    seconds = max(waits, _busy_s(work, plans)) + once / work.disk.read_bytes_s
+    beside = _beside(work, plans)
+    made_s = sum((1 - split.alone) * beside * (split.sample_s + split.pack_s) for split in splits)
+    seconds = max(waits, made_s, _busy_s(work, plans)) + once / work.disk.read_bytes_s
     useful = sum(split.read * (split.id_bytes + split.fetched * work.dim * 4) for split in splits)
     return StageCost(
         seconds=seconds,

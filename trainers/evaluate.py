@@ -15,6 +15,7 @@ from graphsys.storage.flat import FlatArray
 from graphsys.storage.store import Store
 from graphsys.trainers.inference import infer, open_trained
 from graphsys.trainers.objective import Objective, Scores, resolve_objective
+from graphsys.trainers.store_arrays import check_trained_store, training_arrays
 
 _SCAN_SHARE = 8  # of the memory budget, as a divisor: buffers that outputs are read through
 _SCAN_LEAST = 64 * KIB
@@ -26,11 +27,13 @@ class EvaluationResult:
 
     metrics: dict[str, dict[str, float]]  # train, val, test; a split without labelled nodes is left out
     checkpoint: str  # fingerprint of the weights
+    check: StageReport  # of the store's arrays
     report: StageReport
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**self.metrics, "checkpoint": self.checkpoint, "report": self.report.as_dict()}
+        reports = {"check": self.check.as_dict(), "report": self.report.as_dict()}
+        return {**self.metrics, "checkpoint": self.checkpoint, **reports}
 
 
 def evaluate(run: RunConfig, progress: Progress = SILENT, *, overwrite: bool = False) -> EvaluationResult:
@@ -42,11 +45,13 @@ def evaluate(run: RunConfig, progress: Progress = SILENT, *, overwrite: bool = F
     Raises:
         ArtefactError: The store or a finished training is missing.
         StaleArtefactError: The training used another store or other settings.
+        CorruptError: An array of the store is not as it was written.
         MemoryBudgetError: The budget is too small for exact inference.
     """
+    trained = open_trained(run)
+    objective = resolve_objective(run.task, trained.store.node_type(trained.node_type))
+    check = check_trained_store(run, trained.store, training_arrays(trained.store, trained.node_type), progress)
     with measure("evaluate") as report:
-        trained = open_trained(run)
-        objective = resolve_objective(run.task, trained.store.node_type(trained.node_type))
         inference = infer(trained, progress, redo=overwrite)
         count = ReadCount()
         metrics: dict[str, dict[str, float]] = {}
@@ -57,7 +62,7 @@ def evaluate(run: RunConfig, progress: Progress = SILENT, *, overwrite: bool = F
         report.skipped = inference.report.skipped
         report.useful_bytes = inference.report.useful_bytes + count.useful_bytes
         report.details = {"inference": inference.report.as_dict(), "row_bytes_read": count.read_bytes}
-    return EvaluationResult(metrics=metrics, checkpoint=trained.checkpoint.fingerprint, report=report)
+    return EvaluationResult(metrics=metrics, checkpoint=trained.checkpoint.fingerprint, check=check, report=report)
 
 
 def _score(

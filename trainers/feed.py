@@ -33,6 +33,8 @@ class WindowFeed:
         with_degree: whether batches carry in-degrees.
         device: where the batches' tensors go.
         overwrite: replace windows of another store or other sampler settings instead of refusing them.
+        claim: descriptor of the run folder's claim, see :func:`graphsys.storage.files.claimed_folder`; needed to train
+            in a folder that another process may want.
 
     Raises:
         MemoryBudgetError, ConfigError: The budgets are too small; the message says what would do.
@@ -40,15 +42,18 @@ class WindowFeed:
     """
 
     def __init__(
-        self, run: RunConfig, store: Store, node: NodeIds, *, with_degree: bool, device: torch.device, overwrite: bool
-    ) -> None:
+        self, run: RunConfig, store: Store, node: NodeIds, *,
+        with_degree: bool, device: torch.device, overwrite: bool, claim: int | None = None,
+    ) -> None:  # fmt: skip
         name = store.node_type(run.task.node_type).name
         val_node = store.split(name, "val")
         train, val = train_schedule(run, node), val_schedule(run, val_node) if val_node.size else None
         edge_type = store.edge_type_within(name)
         self._features = store.features(name)
         self.plans = plan_run(run, store, store.topology(edge_type), train, val)
-        topology = store.topology(edge_type, in_memory=self.plans.train.mode == "memory")
+        # Fresh samples are drawn by the producer, which then holds the topology.
+        in_memory = self.plans.train.mode == "memory" and train.samples == "frozen"
+        topology = store.topology(edge_type, in_memory=in_memory)
         self._device = device
         self._memory = run.memory
         self._readers: dict[str, FeatureReader] = {}
@@ -58,7 +63,7 @@ class WindowFeed:
         self.windows = {
             split: WindowSet(
                 run, store, schedule, plan,
-                split=split, topology=topology, with_degree=with_degree, overwrite=overwrite,
+                split=split, topology=topology, with_degree=with_degree, overwrite=overwrite, claim=claim,
             )
             for split, schedule, plan in (("train", train, self.plans.train), ("val", val, self.plans.val))
             if schedule is not None and plan is not None
@@ -75,12 +80,17 @@ class WindowFeed:
         return not self.plans.together
 
     @property
+    def producer_restarts(self) -> int:
+        """How often the process that makes windows died and was started again."""
+        return sum(windows.restarts for windows in self.windows.values())
+
+    @property
     def reports(self) -> dict[str, StageReport]:
         """What the stages "sample" and "pack" cost so far, over both splits."""
         total = {name: StageReport(name=name, skipped=True) for name in ("sample", "pack")}
         for windows in self.windows.values():
             for name, part in windows.reports.items():
-                _add_report(total[name], part)
+                total[name].add(part)
         return total
 
     def prepare(self, progress: Progress, step: int) -> None:
@@ -166,13 +176,3 @@ class WindowFeed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _add_report(total: StageReport, part: StageReport) -> None:
-    total.seconds += part.seconds
-    total.device_bytes_read += part.device_bytes_read
-    total.device_bytes_written += part.device_bytes_written
-    total.useful_bytes += part.useful_bytes
-    total.peak_rss_bytes = max(total.peak_rss_bytes, part.peak_rss_bytes)
-    total.skipped = total.skipped and part.skipped
-    total.details["windows"] = total.details.get("windows", 0) + part.details["windows"]

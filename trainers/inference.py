@@ -29,6 +29,7 @@ from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective
 from graphsys.trainers.resume import changed_parents
 from graphsys.trainers.run_folder import RunFolder, differing_keys, training_identity
+from graphsys.trainers.store_arrays import check_arrays, inference_arrays
 from graphsys.trainers.whole_batches import run_whole_batches
 
 KIND = "inference"
@@ -119,6 +120,7 @@ def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = N
         redo: Make every layer again.
 
     Raises:
+        CorruptError: An array of the store is not as it was written.
         MemoryBudgetError: The budget is too small; the message says what would do.
         ConfigError: An inner layer of a network without ``forward_layer`` is wanted.
     """
@@ -131,6 +133,11 @@ def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = N
         exact_torch(trained.device, trained.run.trainer.threads),
     ):
         made = [number for number in numbers if redo or not _is_current(layer_folder(folder, number), trained)]
+        if made:
+            check = check_arrays(
+                trained.run, trained.store, inference_arrays(trained.store, trained.node_type), progress
+            )
+            check.remember(RunFolder(trained.run.out).store_checked)
         for number in made:
             details = _make_layer(trained, folder, number, progress)
             report.details[f"layer-{number}"] = details

@@ -22,7 +22,7 @@ from graphsys.trainers.activity import Activity
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.channel import Channel
 from graphsys.trainers.read_ahead import WAITS, LoaderStats, Read, ReadAhead
-from graphsys.trainers.rows import open_rows
+from graphsys.trainers.rows import fetched_rows, open_rows
 from graphsys.trainers.rows_bound import RowsBound
 from graphsys.trainers.windows import WindowSet
 
@@ -112,6 +112,7 @@ class Loader:
             while (batch := self._wait()) is not None:
                 self._given += 1
                 yield batch
+                del batch  # its buffers are the next batch's, unless the consumer keeps it
             self._outcome.result()
         finally:
             self.close()
@@ -151,7 +152,7 @@ class Loader:
 
     def _assemble(self, read: Read) -> MiniBatch:
         self._activity.enter("assemble")
-        x = self._rows.assemble(read.batch, read.fetched)
+        x = read.assemble()
         batch = MiniBatch.assemble(read.batch.sampled, x, read.batch.y, epoch=read.step.epoch)
         self._activity.enter("transfer")
         batch = batch.to(self._device)
@@ -160,7 +161,7 @@ class Loader:
 
     def _count(self, read: Read) -> LoaderStats:
         sampled, entry = read.batch.sampled, read.step.entry
-        fetched = self._rows.fetched_rows(entry)
+        fetched = fetched_rows(self._rows, entry)
         ids = sampled.node.nbytes + sampled.indptr.nbytes + sampled.indices.nbytes
         traced, bound = self._bound.see(read.batch, self._rows.held)
         return LoaderStats(

@@ -58,7 +58,15 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     read_before = device_bytes()[0]
 
     def sample(seeds: NodeIds, key: BatchKey) -> SampledBatch:
-        return sample_neighbors(topology, seeds, run.sampler.fanouts, key=key, memory=memory)
+        return sample_neighbors(
+            topology,
+            seeds,
+            run.sampler.fanouts,
+            key=key,
+            replace=run.sampler.replace,
+            weighted=run.sampler.weighted,
+            memory=memory,
+        )
 
     positions = _pilot_positions(schedule)
     jobs = [(schedule.seeds(int(position)).node, schedule.key(int(position))) for position in positions]

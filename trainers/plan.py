@@ -30,7 +30,7 @@ _SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, and 
 BOUND_BYTES = 16 * MIB  # most that comparing the rows read with the fewest possible may take
 _BOUND_SHARE = 32  # and of the memory budget, as a divisor
 _ROWS_MARGIN = 1.1  # over the rows that the pilot foretells
-_ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
+ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ class _Scene:
         rows = 0 if mode == "memory" else nodes * self.row
         read = hops_nbytes(nodes, edges) + rows
         assembled = nodes * self.dim * 4 + 16 * edges  # x, and edge_index int64
-        return read_ahead * read + _ASSEMBLED * assembled + self._step_bytes()
+        return read_ahead * read + ASSEMBLED * assembled + self._step_bytes()
 
     def bound_bytes(self, mode: Mode, slots: int, free: int) -> int:
         """Bytes for following an epoch's accesses in modes with a cache; making windows comes first."""

@@ -270,7 +270,15 @@ def _measure(scene: _Scene) -> Work:
 def _one_batch(run: RunConfig, topology: Topology, schedule: Schedule, model: BatchModel) -> SampledBatch:
     seeds = schedule.seeds(0)
     key = BatchKey(seed=schedule.seed, epoch=0, batch_id=0)
-    return sample_neighbors(topology, seeds.node, run.sampler.fanouts, key=key, with_degree=model.needs_degree)
+    return sample_neighbors(
+        topology,
+        seeds.node,
+        run.sampler.fanouts,
+        key=key,
+        replace=run.sampler.replace,
+        weighted=run.sampler.weighted,
+        with_degree=model.needs_degree,
+    )
 
 
 def save_prediction(prediction: Prediction, out: Path) -> Path:

@@ -6,12 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from graphsys.core.types import Array
 from graphsys.storage.direct import Bytes, aligned_empty
 from graphsys.storage.window import Window, WindowBatch, WindowEntry
 from graphsys.trainers.activity import Activity
 from graphsys.trainers.plan import hops_nbytes
-from graphsys.trainers.rows import RowSource
+from graphsys.trainers.rows import Assemble, RowSource, fetch_nbytes
 from graphsys.trainers.windows import WindowSet
 
 WAITS = ("read", "assemble", "transfer", "producer")  # what a trainer can wait for
@@ -78,7 +77,7 @@ class Read:
 
     step: Step
     batch: WindowBatch
-    fetched: Array  # what the row source fetched
+    assemble: Assemble  # makes the batch's x
     buffer: Bytes  # that the batch's arrays are views into
     nbytes: int
 
@@ -141,7 +140,7 @@ class ReadAhead:
             step = self._open_step()
             if step is None:
                 return
-            nbytes = step.entry.nbytes + self._rows.fetch_nbytes(step.entry)
+            nbytes = step.entry.nbytes + fetch_nbytes(self._rows, step.entry)
             full = self._held + nbytes > self._budget or len(self._pending) >= self._windows.plan.read_ahead
             if self._pending and full:
                 return
@@ -177,7 +176,7 @@ class ReadAhead:
 
     def _read(self, step: Step, buffer: Bytes, nbytes: int) -> Read:
         batch = step.window.read(step.index, buffer)
-        return Read(step=step, batch=batch, fetched=self._rows.fetch(batch), buffer=buffer, nbytes=nbytes)
+        return Read(step=step, batch=batch, assemble=self._rows.fetch(batch), buffer=buffer, nbytes=nbytes)
 
     def close(self) -> None:
         """Wait for reads in flight."""

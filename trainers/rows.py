@@ -1,22 +1,30 @@
 """How feature rows reach a batch, one class per mode; all give the same values for the same codec."""
 
-from typing import Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 
 from graphsys.core.errors import MemoryBudgetError
-from graphsys.core.types import Array, BatchResidency, Features, NodeIds
+from graphsys.core.types import BatchResidency, Features, NodeIds
 from graphsys.core.units import MIB, format_bytes
+from graphsys.storage.buffer_pool import BufferPool
 from graphsys.storage.codec import encode, roundtrip
-from graphsys.storage.direct import aligned_empty
+from graphsys.storage.direct import Bytes, aligned_empty
 from graphsys.storage.features import DirectFeatures, FeatureReader, MemoryFeatures, scan_rows
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.gather import CpuGather
 from graphsys.storage.window import Window, WindowBatch, WindowEntry
-from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.plan import ASSEMBLED, PackPlan
 
 _LOAD_NBYTES = 8 * MIB  # rows read at a time into memory or into the cache
 _ENCODE_ROWS = 8192
+
+Fetches = Literal["none", "missing", "all"]  # which rows of a batch come from the disk; the others are in memory
+
+
+Assemble = Callable[[], Features]
 
 
 class RowSource(Protocol):
@@ -24,24 +32,31 @@ class RowSource(Protocol):
 
     row_nbytes: int  # bytes that a fetched row takes, in the window's buffer or beside it
     held: NodeIds  # [S] global id of the row in each slot of the cache; -1: none
+    beside_nbytes: int  # the part of row_nbytes that lies beside the window's buffer
+    fetches: Fetches
 
     def enter(self, window: Window, start: int) -> None:
         """Get ready for the batches of ``window`` from index ``start`` on."""
 
-    def fetch(self, batch: WindowBatch) -> Array:
-        """Return what :meth:`assemble` needs from the disk; views into the window's buffer are allowed."""
+    def fetch(self, batch: WindowBatch) -> Assemble:
+        """Get what the batch needs from the disk; return what then makes x [V, D], in a buffer of its own.
 
-    def assemble(self, batch: WindowBatch, fetched: Array) -> Features:
-        """Return x [V, D] in a buffer of its own."""
-
-    def fetched_rows(self, entry: WindowEntry) -> int:
-        """Return how many rows of a batch come from the disk; the others come from memory."""
-
-    def fetch_nbytes(self, entry: WindowEntry) -> int:
-        """Return the bytes that :meth:`fetch` allocates for a batch."""
+        The batch is valid until x is made.
+        """
 
     def close(self) -> None:
         """Let go of threads and memory."""
+
+
+def fetched_rows(rows: RowSource, entry: WindowEntry) -> int:
+    """Return how many rows of a batch come from the disk; the others come from memory."""
+    counts = {"none": 0, "missing": entry.num_rows, "all": entry.num_nodes}
+    return counts[rows.fetches]
+
+
+def fetch_nbytes(rows: RowSource, entry: WindowEntry) -> int:
+    """Return the bytes that :meth:`RowSource.fetch` allocates for a batch."""
+    return fetched_rows(rows, entry) * rows.beside_nbytes
 
 
 def open_reader(array: FlatArray, plan: PackPlan, *, memory: int, threads: int = 2) -> FeatureReader:
@@ -75,9 +90,9 @@ def open_reader(array: FlatArray, plan: PackPlan, *, memory: int, threads: int =
 def open_rows(plan: PackPlan, array: FlatArray, reader: FeatureReader, *, threads: int) -> RowSource:
     """Return the source of a plan's mode. ``reader`` is :func:`open_reader`'s and stays the caller's."""
     if plan.mode == "memory":
-        return MemoryRows(array, reader)
+        return MemoryRows(array, reader, plan)
     if plan.mode == "direct":
-        return DirectRows(array, reader, plan.codec)
+        return DirectRows(array, reader, plan)
     return CachedRows(array, reader, plan, threads=threads)
 
 
@@ -86,86 +101,90 @@ def empty_rows(num_rows: int, dim: int) -> Features:
     return aligned_empty(num_rows * dim * 4).view(np.float32).reshape(num_rows, dim)
 
 
+class _Outputs:
+    """Lends buffers for x."""
+
+    def __init__(self, plan: PackPlan, dim: int, limit: int) -> None:
+        self._dim = dim
+        self._pool = BufferPool(plan.max_nodes * dim * 4, limit)
+
+    def take(self, num_nodes: int) -> Features:
+        """Return an uninitialised [V, D] buffer."""
+        return self._pool.take(num_nodes * self._dim * 4).view(np.float32).reshape(num_nodes, self._dim)
+
+    def close(self) -> None:
+        """Let go of the buffers that nobody uses."""
+        self._pool.close()
+
+
 class MemoryRows:
     """All rows come from memory."""
 
-    def __init__(self, array: FlatArray, reader: FeatureReader) -> None:
+    def __init__(self, array: FlatArray, reader: FeatureReader, plan: PackPlan) -> None:
         self.row_nbytes = 0
         self.held = np.empty(0, np.int64)
-        self._dim = array.shape[1]
+        self.beside_nbytes = 0
+        self.fetches: Fetches = "none"
         self._reader = reader
+        self._outputs = _Outputs(plan, array.shape[1], ASSEMBLED)
 
     def enter(self, window: Window, start: int) -> None:
         """Do nothing: no row depends on the batches before."""
 
-    def fetch(self, batch: WindowBatch) -> Array:  # noqa: ARG002 - the seam's signature
-        """Return nothing: all rows are there."""
-        return np.empty(0, np.float32)
+    def fetch(self, batch: WindowBatch) -> Assemble:
+        """Return what gathers x."""
+        return partial(self._gather, batch.sampled.node)
 
-    def assemble(self, batch: WindowBatch, fetched: Array) -> Features:  # noqa: ARG002 - the seam's signature
-        """See :meth:`RowSource.assemble`."""
-        x = empty_rows(batch.sampled.num_nodes, self._dim)
-        self._reader.gather(batch.sampled.node, x)
+    def _gather(self, node: NodeIds) -> Features:
+        x = self._outputs.take(node.shape[0])
+        self._reader.gather(node, x)
         return x
 
-    def fetched_rows(self, entry: WindowEntry) -> int:  # noqa: ARG002 - the seam's signature
-        """Return 0."""
-        return 0
-
-    def fetch_nbytes(self, entry: WindowEntry) -> int:  # noqa: ARG002 - the seam's signature
-        """Return 0."""
-        return 0
-
     def close(self) -> None:
-        """Do nothing: the reader is the caller's."""
+        """Let go of buffers; the reader is the caller's."""
+        self._outputs.close()
 
 
 class DirectRows:
     """All rows come from the store, for every batch anew."""
 
-    def __init__(self, array: FlatArray, reader: FeatureReader, codec: str) -> None:
+    def __init__(self, array: FlatArray, reader: FeatureReader, plan: PackPlan) -> None:
         self.row_nbytes = array.spec.row_nbytes
         self.held = np.empty(0, np.int64)
-        self._dim = array.shape[1]
+        self.beside_nbytes = self.row_nbytes
+        self.fetches: Fetches = "all"
         self._reader = reader
-        self._codec = codec
+        self._codec = plan.codec
+        self._outputs = _Outputs(plan, array.shape[1], plan.read_ahead + ASSEMBLED)
 
     def enter(self, window: Window, start: int) -> None:
         """Do nothing: no row depends on the batches before."""
 
-    def fetch(self, batch: WindowBatch) -> Array:
-        """Return x."""
-        x = empty_rows(batch.sampled.num_nodes, self._dim)
-        self._reader.gather(batch.sampled.node, x)
-        roundtrip(x, self._codec, node=batch.sampled.node)
-        return x
-
-    def assemble(self, batch: WindowBatch, fetched: Array) -> Features:  # noqa: ARG002 - the seam's signature
-        """See :meth:`RowSource.assemble`."""
-        return fetched
-
-    def fetched_rows(self, entry: WindowEntry) -> int:
-        """Return V."""
-        return entry.num_nodes
-
-    def fetch_nbytes(self, entry: WindowEntry) -> int:
-        """Return the bytes of x."""
-        return entry.num_nodes * self.row_nbytes
+    def fetch(self, batch: WindowBatch) -> Assemble:
+        """Read x."""
+        node = batch.sampled.node
+        x = self._outputs.take(node.shape[0])
+        self._reader.gather(node, x)
+        roundtrip(x, self._codec, node=node)
+        return lambda: x
 
     def close(self) -> None:
-        """Do nothing: the reader is the caller's."""
+        """Let go of buffers; the reader is the caller's."""
+        self._outputs.close()
 
 
 class CachedRows:
     """Rows come from the cache, and otherwise from the window or, where it holds none, from the store."""
 
     def __init__(self, array: FlatArray, reader: FeatureReader, plan: PackPlan, *, threads: int) -> None:
-        self._packed = plan.mode == "packed"
-        self.row_nbytes = plan.row_nbytes if self._packed else plan.row_nbytes + array.spec.row_nbytes
+        self.beside_nbytes = 0 if plan.mode == "packed" else plan.row_nbytes + array.spec.row_nbytes
+        self.row_nbytes = self.beside_nbytes or plan.row_nbytes
+        self.fetches: Fetches = "missing"
         self._array = array
         self._reader = reader
         self._codec = plan.codec
         self._gather = CpuGather(array.shape[1], plan.codec, threads=threads)
+        self._outputs = _Outputs(plan, array.shape[1], ASSEMBLED)
         self._cache = aligned_empty(plan.num_slots * plan.row_nbytes).reshape(plan.num_slots, plan.row_nbytes)
         self.held = np.full(plan.num_slots, -1, np.int64)  # global id of the row in each slot; -1: none
 
@@ -177,7 +196,7 @@ class CachedRows:
         """
         wanted = window.initial_slots().copy()
         for index in range(start):
-            residency = _residency(window.read(index))
+            residency = window.residency(index)
             wanted[residency.insert_slot] = residency.fetch_node[residency.insert_row]
         slots = np.flatnonzero((wanted != self.held) & (wanted >= 0))
         order = slots[np.argsort(wanted[slots])]
@@ -193,39 +212,28 @@ class CachedRows:
                 encoded = encode(rows[start : start + _ENCODE_ROWS], self._codec, node=node[part])
                 self._cache[slot[part]] = encoded
 
-    def fetch(self, batch: WindowBatch) -> Array:
-        """Return the encoded rows [R, row_nbytes] that the cache does not hold."""
-        if batch.rows is not None:
-            return batch.rows
-        node = _residency(batch).fetch_node
+    def fetch(self, batch: WindowBatch) -> Assemble:
+        """Read the rows that the cache does not hold, unless they came with the window."""
+        if batch.residency is None:
+            raise ValueError("a window without residency cannot be read through a cache; pack it")
+        rows = batch.rows if batch.rows is not None else self._read(batch.residency.fetch_node)
+        return partial(self._assemble, batch.sampled.num_nodes, batch.residency, rows)
+
+    def _read(self, node: NodeIds) -> Bytes:
         rows = empty_rows(node.shape[0], self._array.shape[1])
         self._reader.gather(node, rows)
         return encode(rows, self._codec, node=node)
 
-    def assemble(self, batch: WindowBatch, fetched: Array) -> Features:
-        """See :meth:`RowSource.assemble`; then lets rows enter the cache as planned."""
-        residency = _residency(batch)
-        x = empty_rows(batch.sampled.num_nodes, self._array.shape[1])
-        self._gather.gather(fetched, self._cache, residency.source, x)
-        self._gather.insert(fetched, self._cache, residency.insert_row, residency.insert_slot)
+    def _assemble(self, num_nodes: int, residency: BatchResidency, rows: Bytes) -> Features:
+        """Return x; then let rows enter the cache as planned."""
+        x = self._outputs.take(num_nodes)
+        self._gather.gather(rows, self._cache, residency.source, x)
+        self._gather.insert(rows, self._cache, residency.insert_row, residency.insert_slot)
         self.held[residency.insert_slot] = residency.fetch_node[residency.insert_row]
         return x
 
-    def fetched_rows(self, entry: WindowEntry) -> int:
-        """Return R."""
-        return entry.num_rows
-
-    def fetch_nbytes(self, entry: WindowEntry) -> int:
-        """Return the bytes of the rows as the store has them and encoded; none when the window holds them."""
-        return 0 if self._packed else entry.num_rows * self.row_nbytes
-
     def close(self) -> None:
-        """Let go of the cache and of the gather's threads."""
+        """Let go of the cache, of buffers and of the gather's threads."""
         self._gather.close()
+        self._outputs.close()
         self._cache = self._cache[:0]
-
-
-def _residency(batch: WindowBatch) -> BatchResidency:
-    if batch.residency is None:
-        raise ValueError("a window without residency cannot be read through a cache; pack it")
-    return batch.residency

@@ -7,9 +7,9 @@ import typer
 from typer.main import get_command
 
 import graphsys
-from graphsys.cli import data, demo, report, runs, vectors
+from graphsys.cli import bench, data, demo, report, runs, vectors
 
-_FIRST, _DATA, _RUN, _USE = "First", "Graphs and files", "Runs", "Results"
+_FIRST, _DATA, _RUN, _USE, _MEASURE = "First", "Graphs and files", "Runs", "Results", "Speed"
 
 # name, function, group, example
 COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
@@ -32,6 +32,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("report", report.report, _USE, "graphsys report runs/cora"),
     ("lookup", vectors.lookup, _USE, "graphsys lookup runs/cora/embeddings.gs --id 42 --k 5"),
     ("export", vectors.export, _USE, "graphsys export runs/cora/embeddings.gs --to parquet --out cora.parquet"),
+    ("bench", bench.bench, _MEASURE, "graphsys bench loader --json"),
 )
 
 

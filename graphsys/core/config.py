@@ -55,6 +55,8 @@ class SamplerConfig(_Section):
     """How neighbourhoods are drawn."""
 
     fanouts: tuple[int, ...] = Field((10, 10), description="In-neighbours per node and hop, seeds outwards; -1: all.")
+    replace: bool = Field(False, description="Draw each node's neighbours with replacement: always as many as asked.")
+    weighted: bool = Field(False, description="Draw in proportion to the edges' weights, which the store must have.")
     batch_size: int = Field(1024, gt=0, lt=_COUNT_LIMIT, description="Seeds per batch.")
     samples: Literal["frozen", "fresh"] = Field(
         "fresh", description="fresh: new samples every epoch; frozen: those of the first epoch, again and again."
@@ -82,7 +84,9 @@ class PackConfig(_Section):
     )
     host_cache: Share = Field("10%", description="Rows kept in memory between batches: bytes, or % of the features.")
     window: Literal["auto"] | Annotated[int, Field(gt=0)] = Field("auto", description="Batches per window.")
-    codec: Literal["float32", "float16"] = Field("float32", description="How feature rows are stored in windows.")
+    codec: Literal["float32", "float16", "bfloat16", "int8"] = Field(
+        "float32", description="How feature rows are kept in windows and in the cache; int8 has a scale per row."
+    )
     disk: Size = Field(parse_bytes("20GiB"), description="Most bytes that windows may occupy.")
 
     @model_validator(mode="after")
@@ -158,7 +162,7 @@ class RunConfig(_Section):
 
     store: Path = Field(description="Store to learn from.")
     out: Path = Field(description="Folder that receives everything the run writes.")
-    memory: Size = Field(description="Hard limit of every stage's data, in bytes; the interpreter comes on top.")
+    memory: Size = Field(description="Hard limit of every stage's data, in bytes; the interpreters come on top.")
     task: TaskConfig = TaskConfig()
     sampler: SamplerConfig = SamplerConfig()
     pack: PackConfig = PackConfig()

@@ -96,6 +96,17 @@ class StageReport:
     skipped: bool = False  # True when an earlier run had finished it
     details: dict[str, Any] = field(default_factory=dict)
 
+    def add(self, part: "StageReport") -> None:
+        """Add what another part of the stage cost; numbers among the details add up."""
+        self.seconds += part.seconds
+        self.device_bytes_read += part.device_bytes_read
+        self.device_bytes_written += part.device_bytes_written
+        self.useful_bytes += part.useful_bytes
+        self.peak_rss_bytes = max(self.peak_rss_bytes, part.peak_rss_bytes)
+        self.skipped = self.skipped and part.skipped
+        for name, number in part.details.items():
+            self.details[name] = self.details.get(name, 0) + number
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return asdict(self)

@@ -56,6 +56,10 @@ SETTINGS: dict[str, tuple[list[str], Names]] = {
     "out that is a file": (train("out=run.yaml"), ("run.yaml", "something else lies there")),
     "unknown choice": (train("model.name=transformer"), ("model.name", "transformer", "sage")),
     "fanouts that do not match the layers": (train("model.num_layers=3"), ("fanouts", "2", "3")),
+    "weights that the edges do not have": (
+        train("sampler.weighted=true", "out=other"),
+        ("weights", "sampler.weighted: false"),
+    ),
     "no fanouts": (train("sampler.fanouts=[]"), ("fanouts",)),
     "size without a known unit": (train("memory=3parsecs"), ("memory", "parsecs")),
     "override without a value": (train("trainer.lr"), ("trainer.lr", "key=value")),
@@ -172,6 +176,10 @@ def last_checkpoint(job: Path) -> Path:
     return max((job / "run/checkpoints").iterdir()) / "state.pt"
 
 
+def vectors_file(job: Path) -> Path:
+    return job / "run/embeddings.gs/vectors/c/0/0"
+
+
 def embedding_manifest(job: Path) -> Path:
     return job / "run/embeddings.gs/manifest.json"
 
@@ -192,6 +200,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], list[str
         lambda path: flip(path, 60),
         ["lookup", "run/embeddings.gs", "--id=1"],
         ("embeddings.gs/manifest.json", "corrupt"),
+    ),
+    "vectors, look up": (
+        vectors_file,
+        lambda path: flip(path, 60),
+        ["lookup", "run/embeddings.gs", "--id=1"],
+        ("embeddings.gs/vectors", "chunk 0", "corrupt"),
+    ),
+    "vectors, export": (
+        vectors_file,
+        lambda path: flip(path, 60),
+        ["export", "run/embeddings.gs", "--to=npy", "--out=out.npy"],
+        ("embeddings.gs/vectors", "chunk 0", "corrupt"),
     ),
 }
 

@@ -22,7 +22,7 @@ from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction,
 # What a stage asks for itself; the kernel's counters also hold what the page cache had or wrote back.
 BYTES = {
     "sample": ("useful_bytes",),
-    "pack": ("useful_bytes", "device_bytes_read", "device_bytes_written"),
+    "pack": ("useful_bytes", "device_bytes_written"),
     "train": ("useful_bytes", "device_bytes_read"),
 }
 MEMORY = "5632KiB"  # less than the features and a batch, more than two batches and the plan of a window
