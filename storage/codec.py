@@ -34,7 +34,7 @@ class _Range(NamedTuple):
 _RANGES = {
     "float16": _Range(65520.0, "65504"),
     "bfloat16": _Range(float.fromhex("0x1.ffp127"), "3.39e38"),
-    "int8": _Range(np.inf, "3.4e38"),
+    "int8": _Range(float(np.float32(3.4e38)), "3.39e38"),  # beyond, 127 scales may be infinite,
 }
 
 

@@ -61,6 +61,11 @@ class DirectFile:
                 raise
             return os.open(path, os.O_RDONLY), False
 
+    @property
+    def fileno(self) -> int:
+        """The open file's descriptor; valid until :meth:`close`."""
+        return self._fd
+
     def read_into(self, offset: int, out: Bytes) -> None:
         """Fill ``out`` with the bytes at ``offset``; what lies past the end of the file stays as it was.
 

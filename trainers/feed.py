@@ -80,9 +80,9 @@ class WindowFeed:
         return not self.plans.together
 
     @property
-    def producer_restarts(self) -> int:
-        """How often the process that makes windows died and was started again."""
-        return sum(windows.restarts for windows in self.windows.values())
+    def producer_deaths(self) -> int:
+        """How often the process that makes windows died and was replaced."""
+        return sum(windows.producer_deaths for windows in self.windows.values())
 
     @property
     def reports(self) -> dict[str, StageReport]:

@@ -144,7 +144,7 @@ def _fill_report(report: StageReport, feed: WindowFeed, *, by_producer: int) -> 
     report.details = {
         "loader": stats.as_dict(),
         "plan": feed.plans.train.as_dict(),
-        "producer_restarts": feed.producer_restarts,
+        "producer_deaths": feed.producer_deaths,
     }
 
 

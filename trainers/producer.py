@@ -83,7 +83,7 @@ class Producer:
         self._lock = threading.Lock()
         self._child: _Child | None = None
         self._called_off = False
-        self.restarts = 0  # processes that died before their time, and were replaced
+        self.deaths = 0  # of processes that were not called off
 
     def make(self, request: WindowRequest) -> dict[str, StageReport]:
         """Make a window, and return what its stages cost. For one thread, which must outlive the producer.
@@ -94,7 +94,8 @@ class Producer:
             StaleArtefactError, InputError, CorruptError, DiskError: Making the window failed.
             RuntimeError: The process crashed again and again.
         """
-        for attempt in range(ATTEMPTS):
+        code = 0
+        for _ in range(ATTEMPTS):
             child = self._running()
             try:
                 reply = _ask(child, request)
@@ -102,16 +103,14 @@ class Producer:
                 code = self._forget(child)
                 if self._called_off:
                     raise CalledOffError from None
-                if attempt + 1 == ATTEMPTS:
-                    raise self._obituary(request.index, code) from None
-                self.restarts += 1
+                self.deaths += 1
                 continue
             if isinstance(reply, Exception):
                 self._forget(child)
                 raise reply
             assert isinstance(reply, dict)
             return reply
-        raise AssertionError("unreachable")
+        raise self._obituary(request.index, code)
 
     def _running(self) -> _Child:
         with self._lock:

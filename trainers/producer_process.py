@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the class takes no arguments when the program runs
     Channel = Connection[dict[str, StageReport] | Exception, ProducerJob | WindowRequest]
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-_NICENESS = 10  # the trainer comes first; this process takes what it leaves, and all of the cores while it waits
+_NICENESS = 5  # the trainer comes first; this process takes what it leaves, and all cores while it waits
 
 
 def main() -> None:

@@ -66,14 +66,14 @@ def open_reader(array: FlatArray, plan: PackPlan, *, memory: int, threads: int =
         array: [N, D] float32.
         plan: what mode the run trains in.
         memory: bytes that the rows may take in mode memory.
-        threads: reads in flight, or threads that share a gather in mode memory.
+        threads: threads that share a gather in mode memory.
 
     Raises:
         MemoryBudgetError: The features are larger than ``memory``.
         InputError: In mode memory, a value lies beyond the range of the codec.
     """
     if plan.mode != "memory":
-        return DirectFeatures(array, threads=threads)
+        return DirectFeatures(array)
     if array.spec.nbytes > memory:
         raise MemoryBudgetError(
             f"{array.folder} takes {format_bytes(array.spec.nbytes)} and {format_bytes(memory)} of the memory budget "

@@ -78,9 +78,9 @@ class WindowSet:
         return self._maker.reports
 
     @property
-    def restarts(self) -> int:
-        """How often the producer died and was started again."""
-        return self._producer.restarts
+    def producer_deaths(self) -> int:
+        """How often the producer died and was replaced."""
+        return self._producer.deaths
 
     @property
     def nbytes(self) -> int:

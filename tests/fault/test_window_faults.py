@@ -144,8 +144,16 @@ def test_a_missing_window_is_a_disk_error(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused_with_both_numbers(tmp_path: Path) -> None:
     path = tmp_path / "w.pack"
     write_packed(path)
-    path.write_bytes(reseal(path.read_bytes(), version=2))
-    with pytest.raises(FormatVersionError, match=r"has window format version 2; this program reads up to 1\. Upgrade"):
+    path.write_bytes(reseal(path.read_bytes(), version=3))
+    with pytest.raises(FormatVersionError, match=r"has window format version 3; this program reads up to 2\. Upgrade"):
+        Window.open(path, FINGERPRINT)
+
+
+def test_a_version_before_the_first_release_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "w.pack"
+    write_packed(path)
+    path.write_bytes(reseal(path.read_bytes(), version=1))
+    with pytest.raises(FormatVersionError, match=r"version 1, which no release wrote; .* Remove the file"):
         Window.open(path, FINGERPRINT)
 
 
@@ -208,5 +216,7 @@ def test_a_corrupt_batch_is_named_and_the_others_can_be_read(tmp_path: Path) -> 
         window.read(1)
     with pytest.raises(CorruptError, match="the head of batch 1 is corrupt"):
         window.nodes(1)
+    with pytest.raises(CorruptError, match="the head of batch 1 is corrupt"):
+        window.residency(1)
     window.read(0)
     window.nodes(2)

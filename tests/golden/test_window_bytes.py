@@ -1,4 +1,4 @@
-"""The exact bytes of a small window of format version 1, spelled out field by field; they may never change."""
+"""The exact bytes of a small window of format version 2, spelled out field by field; they may never change."""
 
 import struct
 from pathlib import Path
@@ -24,6 +24,7 @@ HEADER = WindowHeader(
     num_slots=2,
     has_residency=True,
     has_rows=True,
+    narrow_ids=True,
 )
 BATCH = WindowBatch(
     sampled=SampledBatch(
@@ -59,15 +60,15 @@ def expected_blob() -> bytes:
     fixed = struct.pack("<7q iHBB q 56x", 40, 1, 8, 3, 3, 2, 1, 1, 1, 1, 1, 0)
     arrays = [
         struct.pack("<3q", 2, 1, 3),  # num_sampled
-        struct.pack("<3q", 7, 3, 9),  # node
+        struct.pack("<3i", 7, 3, 9),  # node
+        struct.pack("<3i", 1, 0, -2),  # source
+        struct.pack("<1i", 1),  # insert_row
+        struct.pack("<1i", 0),  # insert_slot
+        struct.pack("<2i", 3, 7),  # fetch_node
         struct.pack("<3i", 0, 2, 3),  # indptr
         struct.pack("<3i", 1, 2, 0),  # indices
         struct.pack("<3i", 4, 1, 0),  # in_degree
         struct.pack("<2q", 1, -1),  # y
-        struct.pack("<3i", 1, 0, -2),  # source
-        struct.pack("<1i", 1),  # insert_row
-        struct.pack("<1i", 0),  # insert_slot
-        struct.pack("<2q", 3, 7),  # fetch_node
     ]
     assert len(fixed) == 128
     return padded(fixed + b"".join(padded(array, 64) for array in arrays), PAGE) + padded(ROWS.tobytes(), PAGE)
@@ -75,7 +76,7 @@ def expected_blob() -> bytes:
 
 def expected_file() -> bytes:
     blob = expected_blob()
-    head_nbytes = 128 + 64 + 24
+    head_nbytes = 128 + 5 * 64 + 8
     initial, final = (padded(struct.pack("<2q", *slots), PAGE) for slots in ((-1, 9), (7, 9)))
     entry = struct.pack(
         "<2qQqQ7q", PAGE, 2 * PAGE, xxh3(blob), head_nbytes, xxh3(blob[:head_nbytes]), 40, 1, 8, 3, 3, 2, 1
@@ -83,7 +84,7 @@ def expected_file() -> bytes:
     index = padded(entry, PAGE)
     header = struct.pack(
         "<8sII10q3Q16s64s3888x",
-        *(b"GSPACK\x00\x01", 1, 0b11),
+        *(b"GSPACK\x00\x01", 2, 0b111),
         *(6 * PAGE, 5, 40, 1, 1, 3, 128, 2, 3 * PAGE, 5 * PAGE),
         *(xxh3(initial), xxh3(final), xxh3(index)),
         *(b"float32", b"00112233445566778899aabbccddeeff"),
@@ -98,10 +99,10 @@ def test_a_window_has_exactly_the_documented_bytes(tmp_path: Path) -> None:
         writer.close(np.array([-1, 9]), np.array([7, 9]))
     found = (tmp_path / "w.pack").read_bytes()
     assert found == expected_file()
-    assert xxhash.xxh3_128(found).hexdigest() == "c6a6b71f05c579b27d7a0ffeded1ed12"
+    assert xxhash.xxh3_128(found).hexdigest() == "9a1a06746184edde591906de80bbd19d"
 
 
-def test_a_window_of_version_1_is_read(tmp_path: Path) -> None:
+def test_a_window_of_version_2_is_read(tmp_path: Path) -> None:
     (tmp_path / "w.pack").write_bytes(expected_file())
     window = Window.open(tmp_path / "w.pack", HEADER.fingerprint)
     window.verify()

@@ -266,3 +266,13 @@ def test_a_user_module_in_dgl_style_trains(store: Path, tmp_path: Path, monkeypa
     model = {"class": "their_dgl_net:Net", "style": "dgl", "hidden": 8}
     result = fit(run_config(store, tmp_path / "out", model=model, trainer={"epochs": 2, "threads": 1}))
     assert result.epochs == 2
+
+
+@pytest.mark.parametrize(("samples", "left"), [("fresh", False), ("frozen", True)])
+def test_a_training_that_stops_early_leaves_no_fresh_window(
+    store: Path, tmp_path: Path, samples: str, left: bool
+) -> None:
+    trainer = {"epochs": 50, "patience": 1, "lr": 1e-9, "threads": 1, "device": "cpu"}
+    run = run_config(store, tmp_path / "out", trainer=trainer, sampler={"samples": samples})
+    assert fit(run).epochs < 50
+    assert RunFolder(run.out).windows("train").exists() == left

@@ -15,6 +15,7 @@ from helpers.loading import MEMORY, Scene, same, same_runs, scene
 from graphsys.core.progress import SILENT
 from graphsys.core.types import BatchKey, LoaderCursor
 from graphsys.samplers.neighbor import sample_neighbors
+from graphsys.storage.codec import decode, encode
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.loader import Loader
 from graphsys.trainers.plan import Mode
@@ -81,11 +82,15 @@ def test_a_batch_is_what_the_sampler_and_the_store_say(make: Callable[..., Scene
         assert same(batch, MiniBatch.assemble(sampled, x[sampled.node], y[seeds.node], epoch=seeds.epoch))
 
 
+@pytest.mark.parametrize("codec", ["float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("mode", MODES)
-def test_halves_agree_in_every_mode(make: Callable[..., Scene], expected: list[MiniBatch], mode: Mode) -> None:
-    chosen = make(mode, codec="float16", samples="frozen")
+def test_a_codec_gives_the_same_values_in_every_mode(
+    make: Callable[..., Scene], expected: list[MiniBatch], mode: Mode, codec: str
+) -> None:
+    chosen = make(mode, codec=codec, samples="frozen")
     for batch, exact in zip(chosen.batches(), 2 * expected[: chosen.schedule.batches_per_epoch], strict=True):
-        assert np.array_equal(batch.x.numpy(), exact.x.numpy().astype(np.float16).astype(np.float32))
+        x = exact.x.numpy()
+        assert batch.x.numpy().tobytes() == decode(encode(x, codec), x.shape[1], codec).tobytes()
 
 
 @pytest.mark.parametrize("dim", [1, 3, 7, 31, 32, 33, 130])

@@ -55,7 +55,9 @@ def batches(draw: st.DrawFn, num_hops: int, row_nbytes: int) -> WindowBatch:
 
 
 @settings(deadline=None, max_examples=60)
-@given(data=st.data(), num_hops=st.integers(0, 3), num_batches=st.integers(0, 4), row_nbytes=st.sampled_from([0, 384]))
+@given(
+    data=st.data(), num_hops=st.integers(0, 3), num_batches=st.integers(0, 4), row_nbytes=st.sampled_from([0, 48, 384])
+)
 def test_any_batches_come_back_as_they_were(
     data: st.DataObject, num_hops: int, num_batches: int, row_nbytes: int
 ) -> None:

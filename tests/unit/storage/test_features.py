@@ -9,8 +9,9 @@ import pytest
 
 from graphsys.core.errors import ArtefactError, CorruptError, MemoryBudgetError, NodeIdError
 from graphsys.core.types import Features
-from graphsys.storage.features import DirectFeatures, ReadCount, RowExtents, scan_extent, scan_rows
+from graphsys.storage.features import DirectFeatures, ReadCount, scan_extent, scan_rows
 from graphsys.storage.flat import FlatArray, write_array
+from graphsys.storage.row_extents import RowExtents
 
 
 def _array(folder: Path, num_nodes: int, dim: int) -> FlatArray:
@@ -118,8 +119,8 @@ def test_ids_out_of_order_or_out_of_range_are_refused(tmp_path: Path) -> None:
         next(scan_rows(array, np.array([1, 10]), memory=1 << 20))
 
 
-def test_a_budget_below_three_rows_says_what_would_do(tmp_path: Path) -> None:
+def test_a_budget_below_four_rows_says_what_would_do(tmp_path: Path) -> None:
     array = _array(tmp_path / "x", 10, 3000)
-    with pytest.raises(MemoryBudgetError, match=r"needs 72\.00 KiB beside .* and 20\.00 KiB are left"):
+    with pytest.raises(MemoryBudgetError, match=r"needs 96\.00 KiB beside .* and 20\.00 KiB are left"):
         scan_extent(array, 20 << 10)
-    assert scan_extent(array, 72 << 10) >= array.spec.row_nbytes
+    assert scan_extent(array, 96 << 10) >= array.spec.row_nbytes

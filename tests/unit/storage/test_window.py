@@ -1,5 +1,6 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,13 @@ from graphsys.storage.direct import PAGE, aligned_empty
 from graphsys.storage.window import Window, WindowBatch, WindowWriter
 
 
+def write_samples_only(path: Path) -> Window:
+    with WindowWriter(path, header=header(1, residency=False, rows=False)) as writer:
+        writer.add(sampled_batch(0))
+        writer.close()
+    return Window.open(path, None)
+
+
 def test_a_packed_window_gives_back_what_was_written(tmp_path: Path) -> None:
     batches = write_packed(tmp_path / "w.pack")
     window = Window.open(tmp_path / "w.pack", FINGERPRINT)
@@ -32,6 +40,7 @@ def test_a_packed_window_gives_back_what_was_written(tmp_path: Path) -> None:
     for index, batch in enumerate(batches):
         assert same_arrays(window.read(index), batch)
         assert same_arrays(window.nodes(index), batch.sampled.node)
+        assert same_arrays(window.residency(index), batch.residency)
     assert same_arrays(window.initial_slots(), INITIAL_SLOTS)
     assert same_arrays(window.final_slots(), FINAL_SLOTS)
     window.verify()
@@ -46,6 +55,23 @@ def test_a_window_of_samples_has_no_residency_rows_or_slots(tmp_path: Path) -> N
     assert same_arrays(window.read(0), WindowBatch(sampled=sampled, y=None, residency=None, rows=None))
     assert len(window.initial_slots()) == len(window.final_slots()) == 0
     window.verify()
+
+
+def test_narrow_ids_take_half_the_room_and_come_back_as_int64(tmp_path: Path) -> None:
+    batch = packed_batches(1)[0]
+    sizes = []
+    for narrow in (False, True):
+        path = tmp_path / f"{narrow}.pack"
+        with WindowWriter(path, header=replace(header(1), narrow_ids=narrow)) as writer:
+            writer.add(batch.sampled, y=batch.y, residency=batch.residency, rows=batch.rows)
+            writer.close(INITIAL_SLOTS, FINAL_SLOTS)
+        window = Window.open(path, None)
+        assert same_arrays(window.read(0), batch)
+        assert same_arrays(window.residency(0), batch.residency)
+        sizes.append(window.entries[0].head_nbytes)
+    assert sizes[0] - sizes[1] >= 4 * batch.sampled.num_nodes
+    with pytest.raises(ValueError, match="holds samples only"):
+        write_samples_only(tmp_path / "w.sample").residency(0)
 
 
 def test_a_window_may_name_the_rows_to_fetch_without_holding_them(tmp_path: Path) -> None:
