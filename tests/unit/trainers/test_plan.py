@@ -10,6 +10,7 @@ from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.units import GIB, KIB, MIB
 from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
+from graphsys.storage.codec import row_nbytes
 from graphsys.storage.residency import plan_residency
 from graphsys.storage.store import Store
 from graphsys.trainers import pilot as pilot_module
@@ -88,10 +89,11 @@ def test_the_cache_is_a_share_of_the_features_or_a_size(store: Store) -> None:
     assert plan(store, mode="packed", host_cache="1GiB").num_slots == NODES
 
 
-def test_rows_of_a_slot_are_padded_to_128_bytes(tmp_path: Path) -> None:
+def test_rows_of_a_slot_are_padded_as_the_codec_pads_them(tmp_path: Path) -> None:
     narrow = Store.open(tiny_store(tmp_path, num_features=3))
     found = plan(narrow, mode="cached", host_cache="1280B")
-    assert (found.row_nbytes, found.num_slots) == (128, 10)
+    width = row_nbytes(3, "float32")
+    assert (found.row_nbytes, found.num_slots) == (width, 1280 // width)
 
 
 def test_a_share_gives_way_to_the_memory_budget_and_says_so(store: Store) -> None:
