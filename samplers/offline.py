@@ -18,7 +18,7 @@ from graphsys.storage.window import WindowHeader, WindowWriter
 
 _FLUSH_SHARE = 8  # at most this part of the memory holds dirty pages of the window file
 _FLUSH_MAX = 64 << 20
-_NARROW_IDS = 1 << 31  # nodes whose ids fit int32
+NARROW_IDS = 1 << 31  # nodes whose ids fit int32
 
 
 def sample_window(
@@ -65,7 +65,7 @@ def sample_window(
         num_batches=len(positions),
         num_hops=len(fanouts),
         fingerprint=fingerprint,
-        narrow_ids=topology.num_nodes <= _NARROW_IDS,
+        narrow_ids=topology.num_nodes <= NARROW_IDS,
     )
     flush_bytes = min(memory // _FLUSH_SHARE, _FLUSH_MAX)
     job = _Job(

@@ -105,9 +105,10 @@ def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool, che
         check.remember(RunFolder(run.out).store_checked)
         record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
         feed.prepare(progress, state.step)
+        before = _written(feed)
         with measure("train") as report:
             path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=job.parents)
-        _fill_report(report, feed)
+        _fill_report(report, feed, by_producer=_written(feed) - before)
     stages = {"check": check.report, **feed.reports, "train": report}
     return _result(run, load_checkpoint(path), stages, skipped=False)
 
@@ -130,9 +131,15 @@ def _train(
         return TrainingLoop(run, state, setting, feed, log, parents=parents).run(progress)
 
 
-def _fill_report(report: StageReport, feed: WindowFeed) -> None:
+def _written(feed: WindowFeed) -> int:
+    return sum(report.device_bytes_written for report in feed.reports.values())
+
+
+def _fill_report(report: StageReport, feed: WindowFeed, *, by_producer: int) -> None:
     stats = feed.all_stats()
+    # The kernel's counters also hold what the producer of the next windows read and wrote meanwhile.
     report.device_bytes_read = stats.read_bytes
+    report.device_bytes_written = max(report.device_bytes_written - by_producer, 0)
     report.useful_bytes = stats.useful_bytes
     report.details = {
         "loader": stats.as_dict(),

@@ -27,7 +27,9 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     # First of all, so that a run that is refused for what its folder or its store holds leaves the folder as it was.
     job = open_training(run, overwrite=overwrite)
     check = None if job.finished else job.check(progress)
-    prediction = None if job.finished and (run.out / PLAN_NAME).is_file() else predict(run, progress)
+    done = 0 if job.earlier is None else job.earlier.step
+    known = job.finished and (run.out / PLAN_NAME).is_file()
+    prediction = None if known else predict(run, progress, done_steps=done)
     trained = fit(run, progress=progress, overwrite=overwrite, check=check)
     if prediction is not None:
         save_prediction(prediction, run.out)

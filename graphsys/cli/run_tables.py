@@ -12,7 +12,9 @@ from graphsys.core.units import format_bytes, format_seconds
 
 def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     """Return what every mode would cost, the chosen one's stages, and why it is chosen."""
-    modes = grid("Modes", ("mode", "seconds", "disk", "memory", "read", "written"), map(_mode_row, values["modes"]))
+    modes = grid(
+        "Modes", ("mode", "seconds", "per epoch", "disk", "memory", "read", "written"), map(_mode_row, values["modes"])
+    )
     stages = grid(
         f"Stages in mode {values['mode']}",
         ("stage", "seconds", "disk read", "disk written", "useful bytes", "memory"),
@@ -20,6 +22,7 @@ def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     )
     impossible = [f"Mode {mode['mode']} cannot be: {mode['why']}." for mode in values["modes"] if not mode["possible"]]
     sentences = [f"Mode {values['mode']}: {values['reason']}.", *values["notes"], *impossible]
+    sentences += [_break_even(values["mode"], other, epochs) for other, epochs in values["break_even"].items()]
     disk = f"The run takes at most {format_bytes(values['disk_bytes'])} of disk space."
     return [modes, stages, "\n".join([*sentences, disk])]
 
@@ -27,12 +30,23 @@ def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
 def _mode_row(mode: Mapping[str, Any]) -> tuple[str, ...]:
     name = f"{mode['mode']} (chosen)" if mode["chosen"] else mode["mode"]
     if not mode["possible"]:
-        return (name, "-", "-", "-", "-", "-")
+        return (name, "-", "-", "-", "-", "-", "-")
     read, written = (
         sum(cost[key] for cost in mode["stages"].values()) for key in ("device_bytes_read", "device_bytes_written")
     )
     figures = (mode["disk_bytes"], mode["memory_bytes"], read, written)
-    return (name, format_seconds(mode["seconds"]), *map(format_bytes, figures))
+    times = (format_seconds(mode["seconds"]), format_seconds(mode["epoch_s"]))
+    return (name, *times, *map(format_bytes, figures))
+
+
+def _break_even(chosen: str, other: str, epochs: int | None) -> str:
+    if epochs is None:
+        return f"Mode {other} would take no longer an epoch than mode {chosen}."
+    if epochs == 1:
+        return f"Mode {chosen} is faster than mode {other} from the first epoch on."
+    return (
+        f"Mode {chosen} is faster than mode {other} from {epochs} epochs on; before, its preparation is not paid back."
+    )
 
 
 def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ _TIMES = {
     "producer": "waiting for the next window",
 }
 _TIERS = {"memory": "memory", "host_cache": "host cache", "window": "window", "store": "store"}
-_STAGES = ("sample", "pack", "train", "evaluate")  # in the order in which they run
+_STAGES = ("check", "sample", "pack", "train", "evaluate")  # in the order in which they run
 _BINARY = 1024
 
 

@@ -13,6 +13,7 @@ from helpers.training import BreakOff, InterruptedTrainingError
 
 from graphsys.cli.main import main
 from graphsys.core.config import load_run
+from graphsys.core.progress import SILENT, Task
 from graphsys.storage.files import claimed_folder
 from graphsys.trainers.fit import fit
 
@@ -24,6 +25,13 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(folder, store=generated_store(folder))
     assert main(["train", str(run), "--quiet"]) == 0
     return folder
+
+
+class BreakOffTraining(BreakOff):
+    """Counts steps of the training only."""
+
+    def start(self, title: str, total: float | None, unit: str) -> Task:
+        return self if title == "train" else SILENT.start(title, total, unit)
 
 
 class Page(HTMLParser):
@@ -98,7 +106,7 @@ def test_a_report_leaves_the_run_whole(job: Path, capsys: pytest.CaptureFixture[
 def test_a_run_that_stopped_or_is_under_way_says_so(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_run(job, store=job / "graph.gs", name="broken", trainer={"epochs": 3, "checkpoint_every": 2})
     with pytest.raises(InterruptedTrainingError):
-        fit(load_run(path, []), progress=BreakOff(20))
+        fit(load_run(path, []), progress=BreakOffTraining(5))
     found = answer(["report", str(job / "broken")], capsys)
     assert found["state"] == "stopped"
     assert "Stopped early" in page(job / "broken" / "report.html").text

@@ -83,6 +83,10 @@ def test_train_answers_metrics_and_the_cost_of_every_stage(
         assert stage["seconds"] > 0
         assert stage["peak_rss_bytes"] > 0
         assert stage["useful_bytes"] > 0
+    # What the producer of the windows writes meanwhile is its own.
+    assert result["stages"]["train"]["device_bytes_written"] < result["stages"]["pack"]["device_bytes_written"]
+    for epoch in result["io"]["epochs"]:
+        assert sum(epoch["share"].values()) == pytest.approx(1)
     sealed = open_sealed_json(tmp_path / "run" / "result.json")
     assert sealed["test"] == result["test"]
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["memory"] == 256 << 20
