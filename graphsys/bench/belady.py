@@ -1,13 +1,15 @@
 """The fewest rows that any cache of a given size reads, counted without simulating a cache."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from graphsys.core.types import NodeIds
 
 
-def fewest_reads(batches: Iterable[NodeIds], *, num_nodes: int, num_batches: int, num_slots: int) -> int:
+def fewest_reads(batches: Sequence[npt.NDArray[np.integer[Any]]], *, num_nodes: int, num_slots: int) -> int:
     """Return how many rows the batches must read when the cache may hold ``num_slots`` rows between two batches.
 
     A row used by batch i and next by batch j is an interval from i to j; keeping it saves one read and takes one slot
@@ -15,14 +17,14 @@ def fewest_reads(batches: Iterable[NodeIds], *, num_nodes: int, num_batches: int
     last. Only the number of intervals with the same ends matters, so the rows themselves need no bookkeeping.
 
     Args:
-        batches: [V] int64 distinct ids of each batch; gone through once.
+        batches: [V] distinct ids of each batch.
         num_nodes: ids are below this.
-        num_batches: how many batches there are.
         num_slots: rows that fit.
 
     Source:
         Faigle and Nawijn 1995, Note on scheduling intervals on-line; for caches the same as Belady 1966 with bypass.
     """
+    num_batches = len(batches)
     spans = np.zeros((num_batches, num_batches), np.int64)  # [i, j]: rows used by batch i and next by batch j
     last = np.full(num_nodes, -1, np.int32)
     accesses = 0

@@ -1,9 +1,10 @@
 """Seconds to load one epoch of packed windows, without training: the steady state of frozen samples."""
 
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from graphsys.bench.belady import fewest_reads
@@ -40,8 +41,11 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
     per_epoch = sum(read[1:]) / (len(read) - 1)
     bandwidth = (before + after) / 2
     epochs = run.trainer.epochs
-    one_epoch = _bound(setting, store, node, plan.num_slots, 1)
-    all_epochs = _bound(setting, store, node, plan.num_slots, epochs)
+    trace = _trace(setting, store, name, node)
+    one_epoch, all_epochs = (
+        fewest_reads(trace * count, num_nodes=store.node_types[name].num_nodes, num_slots=plan.num_slots)
+        for count in (1, epochs)
+    )
     return Measured(
         rounds=tuple(seconds[1:]),
         limit=per_epoch / bandwidth,
@@ -83,14 +87,7 @@ def _epochs(feed: WindowFeed) -> tuple[list[float], list[int]]:
     return seconds, read
 
 
-def _bound(setting: Setting, store: Store, node: NodeIds, num_slots: int, epochs: int) -> int:
-    """Return the fewest rows that ``epochs`` passes over the frozen batches read with the same cache."""
-    topology = store.topology(store.edge_type_within(store.node_type(None).name))
-
-    def trace() -> Iterator[NodeIds]:
-        for _ in range(epochs):
-            for batch in batches_of(setting, topology, node):
-                yield batch.node
-
-    num_batches = epochs * setting.schedule(node).num_batches
-    return fewest_reads(trace(), num_nodes=topology.num_nodes, num_batches=num_batches, num_slots=num_slots)
+def _trace(setting: Setting, store: Store, name: str, node: NodeIds) -> list[npt.NDArray[np.int32]]:
+    """Return the ids that each batch of an epoch accesses, sampled anew and not taken from the windows."""
+    topology = store.topology(store.edge_type_within(name), in_memory=True)
+    return [batch.node.astype(np.int32) for batch in batches_of(setting, topology, node)]

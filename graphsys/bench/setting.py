@@ -9,6 +9,7 @@ from graphsys.core.config import RunConfig, parse_run
 from graphsys.core.types import NodeIds
 from graphsys.core.units import GIB, MIB
 from graphsys.samplers.schedule import Schedule
+from graphsys.storage.codec import row_nbytes
 from graphsys.storage.community_graph import GenerateSpec
 from graphsys.storage.store import Store
 
@@ -47,7 +48,7 @@ SIZES: dict[str, SizeDefaults] = {
             train=0.015, val=0.002, test=0.02,
         ),
         batch_size=1024,
-        memory=2560 * MIB,
+        memory=3 * GIB,
         import_memory=1536 * MIB,
         peer_seconds=30,
         apart=True,
@@ -96,11 +97,18 @@ class Setting:
                     "samples": samples,
                     "threads": self.threads,
                 },
-                "pack": {"mode": mode, "host_cache": f"{100 * HOST_CACHE:g}%", "disk": "200GiB"},
+                "pack": {"mode": mode, "host_cache": self.cache_bytes, "disk": "200GiB"},
                 "model": {"name": "sage", "hidden": HIDDEN, "dropout": 0.0},
                 "trainer": {"epochs": epochs, "eval_every": epochs, "device": "cpu", "checkpoint_every": 1_000_000},
             }
         )
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the host cache; a size and no share, since a share gives way to the memory budget."""
+        store, name = self.open_store()
+        info = store.node_types[name]
+        return int(HOST_CACHE * info.num_nodes) * row_nbytes(info.num_features, "float32")
 
     def schedule(self, node: NodeIds) -> Schedule:
         """Return the batches of one epoch over the training nodes ``node`` [*]."""

@@ -30,7 +30,7 @@ def exhaustive(trace: Sequence[frozenset[int]], num_slots: int) -> int:
 
 
 def bound(trace: Sequence[NodeIds], num_nodes: int, num_slots: int) -> int:
-    return fewest_reads(trace, num_nodes=num_nodes, num_batches=len(trace), num_slots=num_slots)
+    return fewest_reads(trace, num_nodes=num_nodes, num_slots=num_slots)
 
 
 @given(trace=TRACES, num_slots=st.integers(0, 4))
