@@ -24,7 +24,8 @@ import numpy as np
 from graphsys.core.config import RunConfig, parse_run
 from graphsys.core.units import MIB
 from graphsys.storage.codec import CODECS
-from graphsys.storage.generate import GenerateSpec, generate
+from graphsys.storage.community_graph import GenerateSpec
+from graphsys.storage.generate import generate
 from graphsys.storage.importer import ImportOptions, import_graph
 from graphsys.storage.open_source import open_source
 from graphsys.storage.sources import SourceSpec

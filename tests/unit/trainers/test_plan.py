@@ -87,10 +87,10 @@ def test_the_cache_is_a_share_of_the_features_or_a_size(store: Store) -> None:
     assert plan(store, mode="packed", host_cache="1GiB").num_slots == NODES
 
 
-def test_rows_of_a_slot_are_padded_to_128_bytes(tmp_path: Path) -> None:
+def test_rows_of_a_slot_are_padded_to_16_bytes(tmp_path: Path) -> None:
     narrow = Store.open(tiny_store(tmp_path, num_features=3))
     found = plan(narrow, mode="cached", host_cache="1280B")
-    assert (found.row_nbytes, found.num_slots) == (128, 10)
+    assert (found.row_nbytes, found.num_slots) == (16, 80)
 
 
 def test_a_share_gives_way_to_the_memory_budget_and_says_so(store: Store) -> None:
