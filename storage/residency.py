@@ -22,6 +22,7 @@ Longs = npt.NDArray[np.int64]
 
 _FETCHED = np.iinfo(np.int32).max  # marks a row that no slot holds when its batch is gathered
 _ACCESS_NBYTES = 36
+_BEFORE, _AFTER, _NEXT_USE, _ENTERED_AT = range(4)  # columns of a slot's state
 _SLOT_NBYTES = 64
 
 
@@ -49,10 +50,10 @@ class _Slots(NamedTuple):
     """
 
     head: Ints  # [B + 2] first slot of each list; -1: the list is empty
-    before: Ints  # [S]
-    after: Ints  # [S]
-    next_use: Ints  # [S] position of the next access that the slot will serve; -1: none
-    entered_at: Ints  # [S] position whose row entered last; -1: none yet
+    state: Ints  # [S, 4] of each slot, side by side, since all four are needed at once:
+    # the slot before and the one after in its list,
+    # the position of the next access that it will serve (-1: none),
+    # and the position whose row entered last (-1: none yet)
 
 
 class _Counts(NamedTuple):
@@ -140,13 +141,8 @@ def _initial_slots(keys: _Keys, accesses: _Accesses, slot_node: NodeIds, num_slo
     if twice.size:
         raise NodeIdError(f"two slots of the initial cache hold node {held[twice[0]]}; a node has one slot at most")
     num_batches = accesses.offset.shape[0] - 1
-    slots = _Slots(
-        head=np.full(num_batches + 2, -1, np.int32),
-        before=np.empty(num_slots, np.int32),
-        after=np.empty(num_slots, np.int32),
-        next_use=_first_uses(keys, slot_node),
-        entered_at=np.full(num_slots, -1, np.int32),
-    )
+    slots = _Slots(head=np.full(num_batches + 2, -1, np.int32), state=np.full((num_slots, 4), -1, np.int32))
+    slots.state[:, _NEXT_USE] = _first_uses(keys, slot_node)
     _seat(accesses, slots, slot_node)
     return slots
 
@@ -180,22 +176,22 @@ def _link_uses(keys: _Keys, accesses: _Accesses) -> int:
 
 @njit
 def _push(slots: _Slots, slot: int, bucket: int) -> None:
-    slots.before[slot] = -1
-    slots.after[slot] = slots.head[bucket]
+    slots.state[slot, _BEFORE] = -1
+    slots.state[slot, _AFTER] = slots.head[bucket]
     if slots.head[bucket] >= 0:
-        slots.before[slots.head[bucket]] = slot
+        slots.state[slots.head[bucket], _BEFORE] = slot
     slots.head[bucket] = slot
 
 
 @njit
 def _move(slots: _Slots, slot: int, bucket: int, target: int) -> None:
-    before, after = slots.before[slot], slots.after[slot]
+    before, after = slots.state[slot, _BEFORE], slots.state[slot, _AFTER]
     if before >= 0:
-        slots.after[before] = after
+        slots.state[before, _AFTER] = after
     else:
         slots.head[bucket] = after
     if after >= 0:
-        slots.before[after] = before
+        slots.state[after, _BEFORE] = before
     _push(slots, slot, target)
 
 
@@ -204,7 +200,7 @@ def _seat(accesses: _Accesses, slots: _Slots, slot_node: NodeIds) -> None:
     """Hang every slot into its list before the first batch."""
     num_batches = accesses.offset.shape[0] - 1
     for slot in range(slot_node.shape[0]):
-        use = slots.next_use[slot]
+        use = slots.state[slot, _NEXT_USE]
         if use >= 0:
             accesses.source[use] = ~slot
             _push(slots, slot, accesses.batch[use])
@@ -237,7 +233,7 @@ def _keep_hits(accesses: _Accesses, slots: _Slots, counts: _Counts, batch: int) 
         if use >= 0:
             target = accesses.batch[use]
             accesses.source[use] = ~slot
-        slots.next_use[slot] = use
+        slots.state[slot, _NEXT_USE] = use
         _move(slots, slot, batch, target)
         last = max(last, target)
     return last
@@ -257,15 +253,17 @@ def _enter_rows(accesses: _Accesses, slots: _Slots, counts: _Counts, batch: int,
         if top <= target:
             continue  # every slot is needed at least as soon as this row: it passes by
         slot = slots.head[top]
-        if slots.next_use[slot] >= 0:
-            accesses.source[slots.next_use[slot]] = _FETCHED
-        if slots.entered_at[slot] >= start:
-            accesses.enters[slots.entered_at[slot]] = -1  # a row of this very batch gives way before it ever entered
+        if slots.state[slot, _NEXT_USE] >= 0:
+            accesses.source[slots.state[slot, _NEXT_USE]] = _FETCHED
+        if slots.state[slot, _ENTERED_AT] >= start:
+            accesses.enters[
+                slots.state[slot, _ENTERED_AT]
+            ] = -1  # a row of this very batch gives way before it ever entered
         else:
             counts.inserted[batch] += 1
         _move(slots, slot, top, target)
-        slots.next_use[slot] = use
-        slots.entered_at[slot] = place
+        slots.state[slot, _NEXT_USE] = use
+        slots.state[slot, _ENTERED_AT] = place
         accesses.source[use] = ~slot
         accesses.enters[place] = slot
     return top

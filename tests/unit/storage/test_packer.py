@@ -1,5 +1,6 @@
 """Packing: samples in, a window with residency and rows out."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.loading import CountingTask, flat, id_rows, random_trace, write_samples
 
-from graphsys.core.errors import CorruptError, InputError, MemoryBudgetError
+from graphsys.core.errors import CorruptError, DiskError, InputError, MemoryBudgetError
 from graphsys.core.types import NodeIds
 from graphsys.core.units import KIB, MIB
 from graphsys.storage.codec import CODECS, encode, row_nbytes
@@ -184,3 +185,26 @@ def test_a_truncated_feature_file_is_named_and_nothing_is_left(tmp_path: Path) -
     with pytest.raises(CorruptError, match="is truncated"):
         _pack(tmp_path, features)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["window.sample", "x"]
+
+
+@pytest.mark.parametrize("after", [0, 3, 4, 9, 14])
+def test_a_disk_that_fills_up_while_rows_are_written_leaves_the_samples_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    write_samples(tmp_path / "window.sample", random_trace(4, NUM_NODES, 500))
+    features = flat(tmp_path / "x", id_rows(NUM_NODES, 130))
+    real, left = os.pwrite, iter(range(after))
+
+    def pwrite(fileno: int, content: memoryview, offset: int) -> int:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fileno, content, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        least = pack_nbytes(2000, 200) + 300 * KIB  # several stages: some rows are in the file already
+        with pytest.raises(DiskError, match=r"window\.pack: the disk is full"):
+            _pack(tmp_path, features, memory=least)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["window.sample", "x"]
+    window, _ = _pack(tmp_path, features)
+    window.verify()
