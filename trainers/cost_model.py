@@ -397,10 +397,13 @@ def _row_reads(work: Work, plan: PackPlan, rows: float) -> tuple[float, float]:
     if plan.mode == "packed" or rows < 1:
         return 0.0, 1
     row = work.dim * 4
-    gap = row * (work.num_nodes / rows - 1)
-    if gap < GATHER_GAP:  # near rows share a read, so all that lies between them is read too
-        return float(work.feature_bytes), work.feature_bytes / GATHER_EXTENT
-    return rows * (row + _PAGE), rows
+    wanted = min(rows / work.num_nodes, 1 - 1e-9)
+    # Between two wanted rows lie k others with chance wanted * other^k; up to ``reach`` of them are read over.
+    other, reach = 1 - wanted, GATHER_GAP // row
+    over = other * (1 - reach * other ** (reach - 1) + (reach - 1) * other**reach) / wanted if reach else 0.0
+    nbytes = rows * row * (1 + max(over, 0.0))
+    requests = max(rows * other**reach, nbytes / GATHER_EXTENT)
+    return min(nbytes + requests * _PAGE, work.feature_bytes + requests * _PAGE), requests
 
 
 def _scan_bytes(work: Work, rows: float) -> int:

@@ -29,6 +29,9 @@ NUM_NODES = 160_000
 _DIM = 128
 _BATCHES = 16
 _SHARE = 8  # of the nodes, as a divisor, that a batch holds
+_NODE_NBYTES = 1200  # of disk space that one node takes, its rows in the window included
+_FREE_SHARE = 8  # of the free space, as a divisor: the most that the files take
+_LEAST_FREE = 64 * MIB  # with less, the run needs the space itself, and speeds are assumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,14 @@ class EngineSpeed:
         return asdict(self)
 
 
+# Of two cores and a disk of 1.5 GB/s; for a disk too full to measure on.
+ASSUMED = EngineSpeed(plan_access_s=2.5e-7, pack_bytes_s=8e8, version=graphsys.__version__, measured="never")
+
+
 def engine_speed(folder: Path) -> EngineSpeed:
     """Return the speeds on the device that holds ``folder``, or will; measured at most once a week.
+
+    A device with less than 64 MiB left is not measured.
 
     Raises:
         DiskError: The folder's nearest existing parent cannot be written, or the disk is full.
@@ -54,9 +63,12 @@ def engine_speed(folder: Path) -> EngineSpeed:
     place = existing_folder(folder)
     with disk_errors("read", place):
         remembered = cache_file("engine", place.stat().st_dev)
+        free = shutil.disk_usage(place).free
     known = _recall(remembered)
     if known is not None:
         return known
+    if free < _LEAST_FREE:
+        return ASSUMED
     speed = measure_engine(place)
     with suppress(DiskError):
         write_bytes(remembered, sealed_json(speed.as_dict()))
@@ -78,14 +90,15 @@ def measure_engine(folder: Path) -> EngineSpeed:
 
 
 def _measure(work: Path) -> EngineSpeed:
+    num_nodes = min(NUM_NODES, shutil.disk_usage(work).free // _FREE_SHARE // _NODE_NBYTES)
     rng = np.random.default_rng(0)
     # Squared draws: few nodes are met often and many seldom, as in graphs.
-    trace = [np.unique((NUM_NODES * rng.random(NUM_NODES // _SHARE) ** 2).astype(np.int64)) for _ in range(_BATCHES)]
-    rows = rng.random((NUM_NODES, _DIM), np.float32)
+    trace = [np.unique((num_nodes * rng.random(num_nodes // _SHARE) ** 2).astype(np.int64)) for _ in range(_BATCHES)]
+    rows = rng.random((num_nodes, _DIM), np.float32)
     features = FlatArray(work / "x", write_array(work / "x", rows))
     del rows
     _write_samples(work / "trace.sample", trace)
-    slots = np.full(NUM_NODES // 10, -1, np.int64)
+    slots = np.full(num_nodes // 10, -1, np.int64)
     _pack(work, features, slots)  # compiles what is not compiled yet
     started = time.perf_counter()
     plan_residency(trace, slots.shape[0], slots)

@@ -35,3 +35,11 @@ def test_an_old_or_broken_memory_is_measured_again(tmp_path: Path, small_window:
     (remembered,) = small_window.iterdir()
     remembered.write_bytes(content)
     assert engine_speed(tmp_path).measured > OLD.measured
+
+
+def test_a_disk_that_is_nearly_full_is_left_alone(
+    tmp_path: Path, small_window: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LEAST_FREE", 1 << 62)
+    assert engine_speed(tmp_path) == module.ASSUMED
+    assert not small_window.exists()
