@@ -26,13 +26,12 @@ from graphsys.trainers.cost_model import (
     StageCost,
     Work,
     before_training_s,
-    infer_cost,
     pack_cost,
     sample_cost,
-    table_cost,
     train_cost,
 )
 from graphsys.trainers.engine_speed import cores, engine_speed
+from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model

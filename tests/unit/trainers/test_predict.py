@@ -14,11 +14,12 @@ from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
 from graphsys.trainers.budget import RunPlans
-from graphsys.trainers.cost_model import Work, infer_cost, pack_cost, sample_cost, train_cost
+from graphsys.trainers.cost_model import Work, pack_cost, sample_cost, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
 from graphsys.trainers.inference import open_trained
+from graphsys.trainers.inference_cost import infer_cost
 from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
