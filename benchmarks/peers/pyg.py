@@ -1,4 +1,4 @@
-"""PyG: NeighborLoader, features in a memory map, SAGEConv with trimmed layers."""
+"""PyG: NeighborLoader, features in a memory map, SAGEConv with layers trimmed where the sampler allows it."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -22,7 +22,9 @@ class Sage(torch.nn.Module):
     def forward(self, batch: Data) -> torch.Tensor:
         x, edge_index = batch.x, batch.edge_index
         for index, layer in enumerate(self.layers):
-            x, edge_index, _ = trim_to_layer(index, batch.num_sampled_nodes, batch.num_sampled_edges, x, edge_index)
+            if "num_sampled_nodes" in batch:  # torch-sparse does not count hops, so nothing can be trimmed
+                counts = batch.num_sampled_nodes, batch.num_sampled_edges
+                x, edge_index, _ = trim_to_layer(index, *counts, x, edge_index)
             x = layer(x, edge_index)
             if index + 1 < len(self.layers):
                 x = x.relu()
