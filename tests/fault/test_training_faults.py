@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_store(tmp_path_factory.mktemp("store"))
 
 
-@pytest.mark.parametrize("size", [8, 40, 80, 120, 160, 200, 240, 280])
+@pytest.mark.parametrize("size", [8, 40, 80, 120, 160, 200])
 def test_a_training_that_filled_the_disk_says_so_and_goes_on_when_there_is_room(
     store: Path, tmp_path: Path, size: int
 ) -> None:
