@@ -8,8 +8,9 @@ STAMP := $(VENV)/.graphsys-setup
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO ?= demo
 TESTS ?= tests
+BENCH ?=
 
-.PHONY: help setup demo test check format docs gpu-check wheel clean
+.PHONY: help setup demo test bench check format docs gpu-check wheel wheelcheck clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +31,9 @@ demo: setup  ## Run the main job on a built-in real graph; the results lie in ./
 
 test: setup  ## Run the whole test suite (make test TESTS=tests/unit for a part).
 	$(BIN)/python -m pytest $(TESTS)
+
+bench: setup  ## Take every figure on a small graph: ours, the machine's limit, and the peers that are installed.
+	set -e; for name in sampler loader pack epoch step import embed plan; do $(BIN)/graphsys bench $$name --quiet $(BENCH); done
 
 check: setup  ## Check format, lint, types, import contract, and that the docs are in step.
 	$(BIN)/ruff format --check .

@@ -59,6 +59,7 @@ def search(
 
     Raises:
         InputError: A query has the wrong length or is not finite, or ``k`` or ``metric`` is wrong.
+        CorruptError: A chunk of the table is not as it was written.
 
     Cost:
         One sequential read of the table, Q x N x dim multiplications, about 40 MiB of memory.
@@ -72,7 +73,7 @@ def search(
     lengths = np.sqrt(np.einsum("qd,qd->q", wanted, wanted))
     rows = max(1, min(_BLOCK_BYTES // table.vectors.spec.row_nbytes, _SCORE_BYTES // (8 * max(num_queries, 1))))
     scores = np.empty((min(rows, table.num_rows), num_queries))
-    for first, block in table.vectors.blocks(rows):
+    for first, block in table.vectors.checked_blocks(rows):
         vectors = np.ascontiguousarray(block, np.float32)
         out = scores[: vectors.shape[0]]
         _score(vectors, columns, lengths, metric, out)

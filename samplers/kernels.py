@@ -9,16 +9,19 @@ import numpy.typing as npt
 
 from graphsys.core.seeding import GOLDEN
 from graphsys.core.types import NodeIds
-from graphsys.storage.jit import njit
-from graphsys.storage.random import bounded, draw
+from graphsys.samplers.choice import Sums, Weights, choose_positions, choose_repeated, choose_weighted
+from graphsys.storage.jit import njit, prefetch
+from graphsys.storage.random import draw
 
-EMPTY = -1  # a slot of the hash table that holds no local id
+EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)  # a slot of the hash table without entry: no local id is that large
 
 _GOLDEN = np.uint64(GOLDEN)
-_BITS = 64
+_ONE, _HALF, _LOW_HALF = np.uint64(1), np.uint64(32), np.uint64(0xFFFFFFFF)
+_AHEAD = 16  # ids: more than a core has cache misses on their way
 
 Ids = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Local = npt.NDArray[np.int32]
+Slots = npt.NDArray[np.uint64]
 
 
 @njit
@@ -27,6 +30,7 @@ def find_columns(
     num_edges: int,  # E of the graph
     node: NodeIds,  # [F] global ids, in range
     fanout: int,  # -1: all
+    replace: bool,
     first: NodeIds,  # out [F] place of each node's first in-edge
     degree: NodeIds,  # out [F]
 ) -> int:
@@ -38,53 +42,18 @@ def find_columns(
             return -1 - row
         first[row] = begin
         degree[row] = end - begin
-        kept += end - begin if fanout < 0 else min(end - begin, fanout)
+        kept += num_kept(end - begin, fanout, replace)
     return kept
 
 
 @njit
-def choose_positions(key: np.uint64, degree: int, count: int, chosen: NodeIds) -> None:
-    """Write ``count`` distinct positions of [0, degree), ascending, every subset equally likely, into ``chosen``.
-
-    A bounded draw is biased by less than degree / 2**64, far below what any number of epochs could show.
-
-    Cost:
-        O(min(count**2, degree)).
-
-    Source:
-        Floyd's algorithm (Bentley, Floyd 1987, "A sample of brilliance"); algorithm S (Knuth, TAOCP 2, 3.4.2).
-    """
-    if count * count < 4 * degree:
-        _choose_few(key, degree, count, chosen)
-    else:
-        _choose_many(key, degree, count, chosen)
-
-
-@njit
-def _choose_few(key: np.uint64, degree: int, count: int, chosen: NodeIds) -> None:
-    for size in range(count):
-        last = degree - count + size
-        position = np.int64(bounded(draw(key, np.uint64(size)), np.uint64(last + 1)))
-        place = size
-        while place > 0 and chosen[place - 1] > position:
-            place -= 1
-        if place > 0 and chosen[place - 1] == position:
-            chosen[size] = last  # larger than all before it
-        else:
-            for moved in range(size, place, -1):
-                chosen[moved] = chosen[moved - 1]
-            chosen[place] = position
-
-
-@njit
-def _choose_many(key: np.uint64, degree: int, count: int, chosen: NodeIds) -> None:
-    size = 0
-    for position in range(degree):
-        if size == count:
-            break
-        if np.int64(bounded(draw(key, np.uint64(position)), np.uint64(degree - position))) < count - size:
-            chosen[size] = position
-            size += 1
+def num_kept(degree: int, fanout: int, replace: bool) -> int:
+    """Return how many of ``degree`` in-edges are kept; with replacement, ``fanout`` of any that there are."""
+    if fanout < 0:
+        return degree
+    if replace:
+        return fanout if degree > 0 else 0
+    return min(degree, fanout)
 
 
 @njit
@@ -94,31 +63,86 @@ def pick_neighbors(
     first: NodeIds,  # [F] place of each node's first in-edge
     degree: NodeIds,  # [F]
     fanout: int,  # -1: all
+    replace: bool,
     key: np.uint64,  # of the batch and the hop
-    chosen: NodeIds,  # scratch, at least the largest number of edges that a node keeps
+    place: NodeIds,  # scratch, at least the largest number of edges that a node keeps
     indptr: Local,  # out [F + 1]
     picked: Ids,  # out [kept] global source ids
 ) -> None:
-    """Draw the in-edges that each node keeps; what a node draws depends on ``key`` and its id alone."""
-    done = 0
+    """Draw the in-edges that each node keeps; what a node draws depends on ``key`` and its id alone.
+
+    The places of many nodes' edges are drawn first and read then, so that many reads are on their way at once.
+    """
+    row, done = 0, 0
     indptr[0] = 0
-    for row in range(node.shape[0]):
-        begin, available = first[row], degree[row]
-        if fanout < 0 or available <= fanout:
-            for position in range(available):
-                picked[done + position] = indices[begin + position]
-            done += available
-        else:
-            choose_positions(draw(key, np.uint64(node[row])), available, fanout, chosen)
-            for place in range(fanout):
-                picked[done + place] = indices[begin + chosen[place]]
-            done += fanout
-        indptr[row + 1] = done
+    while row < node.shape[0]:
+        fill = 0
+        while row < node.shape[0]:
+            kept = num_kept(degree[row], fanout, replace)
+            if fill + kept > place.shape[0]:
+                break
+            mine = place[fill : fill + kept]
+            if kept == degree[row] and not (replace and fanout >= 0):
+                for position in range(kept):
+                    mine[position] = position
+            elif replace:
+                choose_repeated(draw(key, np.uint64(node[row])), degree[row], mine)
+            else:
+                choose_positions(draw(key, np.uint64(node[row])), degree[row], mine)
+            for position in range(kept):
+                mine[position] += first[row]
+            fill += kept
+            row += 1
+            indptr[row] = done + fill
+        for position in range(fill):
+            picked[done + position] = indices[place[position]]
+        done += fill
 
 
 @njit
-def _slot(node: np.int64, shift: np.uint64) -> np.uint64:
-    return (np.uint64(node) * _GOLDEN) >> shift
+def pick_weighted(
+    indices: Ids,  # [E] of the graph
+    weight: Weights,  # [E] of the graph
+    node: NodeIds,  # [F] global ids
+    first: NodeIds,  # [F] place of each node's first in-edge
+    degree: NodeIds,  # [F]
+    fanout: int,  # at least 0
+    replace: bool,
+    key: np.uint64,  # of the batch and the hop
+    place: NodeIds,  # scratch [fanout]
+    reach: Sums,  # scratch [>= largest degree]
+    indptr: Local,  # out [F + 1]
+    picked: Ids,  # out [>= kept] global source ids
+) -> int:
+    """As :func:`pick_neighbors`, in proportion to the edges' weights; an edge of weight zero is never kept.
+
+    Returns:
+        Edges kept, or ``-1 - i`` when a weight of an in-edge of row i is negative or no number.
+    """
+    done = 0
+    indptr[0] = 0
+    for row in range(node.shape[0]):
+        begin, end = first[row], first[row] + degree[row]
+        mine = place[: num_kept(degree[row], fanout, replace)]
+        kept = choose_weighted(draw(key, np.uint64(node[row])), weight[begin:end], reach, replace, mine)
+        if kept < 0:
+            return -1 - row
+        for position in range(kept):
+            picked[done + position] = indices[begin + mine[position]]
+        done += kept
+        indptr[row + 1] = done
+    return done
+
+
+@njit
+def _slot(node: np.uint64, shift: np.uint64) -> np.uint64:
+    return (node * _GOLDEN) >> shift
+
+
+@njit
+def _entry(node: np.uint64, local: int) -> np.uint64:
+    """Return a slot's content: the lower half of the global id, then the local id."""
+    return (node << _HALF) | np.uint64(local)
 
 
 @njit
@@ -128,48 +152,60 @@ def relabel(
     num_nodes: int,  # N of the graph
     node: NodeIds,  # [>= count + C] global id of each local id; new ones are appended
     count: int,  # local ids in use
-    table: Local,  # [power of two] open addressing: local id or EMPTY
+    table: Slots,  # [power of two] open addressing: entries or EMPTY
     shift: np.uint64,  # 64 - log2(table size)
     local: Local,  # out [C]; may be ``ids`` itself
 ) -> tuple[int, int]:
     """Give every id its local id, new ones in the order in which they come; return (ids done, local ids in use).
 
     Stops before the table is more than half full, for the caller to grow it, and at an id outside the graph, where it
-    returns ``-1 - i`` in place of the ids done.
+    returns ``-1 - i`` in place of the ids done. A slot is asked for some ids ahead, so that its cache miss is over when
+    it is looked at.
 
     Source:
         Linear probing (Knuth, TAOCP 3, 6.4); multiplicative hashing by 2**64 / golden ratio.
     """
     mask = np.uint64(table.shape[0] - 1)
     for index in range(start, ids.shape[0]):
-        wanted = np.int64(ids[index])
-        if wanted < 0 or wanted >= num_nodes:
+        if index + _AHEAD < ids.shape[0]:
+            prefetch(table, np.int64(_slot(np.uint64(ids[index + _AHEAD]), shift)))
+        if ids[index] < 0 or ids[index] >= num_nodes:
             return -1 - index, count
+        wanted = np.uint64(ids[index])
         slot = _slot(wanted, shift)
-        found = table[slot]
-        while found != EMPTY and node[found] != wanted:
-            slot = (slot + np.uint64(1)) & mask
-            found = table[slot]
-        if found == EMPTY:
+        entry = table[slot]
+        while entry != EMPTY and not _is(entry, wanted, node):
+            slot = (slot + _ONE) & mask
+            entry = table[slot]
+        if entry == EMPTY:
             if 2 * count >= table.shape[0]:
                 return index, count
-            node[count] = wanted
-            table[slot] = count
-            found = np.int32(count)
+            node[count] = np.int64(wanted)
+            entry = _entry(wanted, count)
+            table[slot] = entry
             count += 1
-        local[index] = found
+        local[index] = np.int32(entry & _LOW_HALF)
     return ids.shape[0], count
 
 
 @njit
-def fill_table(node: NodeIds, table: Local, shift: np.uint64) -> None:
+def _is(entry: np.uint64, wanted: np.uint64, node: NodeIds) -> bool:
+    """Whether an entry is that of the global id ``wanted``; only ids of 2**32 and more are looked up in ``node``."""
+    if entry >> _HALF != wanted & _LOW_HALF:
+        return False
+    return bool(wanted <= _LOW_HALF or np.uint64(node[np.int64(entry & _LOW_HALF)]) == wanted)
+
+
+@njit
+def fill_table(node: NodeIds, table: Slots, shift: np.uint64) -> None:
     """Enter distinct global ids ``node`` [V] into an empty table."""
     mask = np.uint64(table.shape[0] - 1)
     for index in range(node.shape[0]):
-        slot = _slot(node[index], shift)
+        wanted = np.uint64(node[index])
+        slot = _slot(wanted, shift)
         while table[slot] != EMPTY:
-            slot = (slot + np.uint64(1)) & mask
-        table[slot] = index
+            slot = (slot + _ONE) & mask
+        table[slot] = _entry(wanted, index)
 
 
 @njit

@@ -18,7 +18,7 @@ from graphsys.storage.window import WindowHeader, WindowWriter
 
 _FLUSH_SHARE = 8  # at most this part of the memory holds dirty pages of the window file
 _FLUSH_MAX = 64 << 20
-_NARROW_IDS = 1 << 31  # nodes whose ids fit int32
+NARROW_IDS = 1 << 31  # nodes whose ids fit int32
 
 
 def sample_window(
@@ -28,6 +28,8 @@ def sample_window(
     path: Path,
     *,
     fanouts: Sequence[int],
+    replace: bool = False,
+    weighted: bool = False,
     with_degree: bool,
     labels: Array | None,
     threads: int,
@@ -44,6 +46,7 @@ def sample_window(
         topology: Edges of one node type to itself; the arrays may be memory maps.
         positions: Consecutive positions of the schedule.
         fanouts: in-edges to keep per node, one entry per hop; -1 keeps all.
+        replace, weighted: How they are drawn; see :func:`graphsys.samplers.neighbor.sample_neighbors`.
         with_degree: Also write every node's in-degree in the whole graph.
         labels: [N] int64, [N, C] uint8, or [N] or [N, C] float32; those of the seeds are written.
         threads: Batches sampled at once, where memory allows; 0: one per core.
@@ -54,7 +57,7 @@ def sample_window(
     Raises:
         MemoryBudgetError: A single batch does not fit ``memory``.
         DiskError: The system refused.
-        NodeIdError, ConfigError, CorruptError: As :func:`graphsys.samplers.neighbor.sample_neighbors`.
+        NodeIdError, ConfigError, InputError, CorruptError: As :func:`graphsys.samplers.neighbor.sample_neighbors`.
     """
     header = WindowHeader(
         window_index=window_index,
@@ -62,13 +65,15 @@ def sample_window(
         num_batches=len(positions),
         num_hops=len(fanouts),
         fingerprint=fingerprint,
-        narrow_ids=topology.num_nodes <= _NARROW_IDS,
+        narrow_ids=topology.num_nodes <= NARROW_IDS,
     )
     flush_bytes = min(memory // _FLUSH_SHARE, _FLUSH_MAX)
     job = _Job(
         topology=topology,
         schedule=schedule,
         fanouts=tuple(fanouts),
+        replace=replace,
+        weighted=weighted,
         with_degree=with_degree,
         memory=memory - flush_bytes,
     )
@@ -90,12 +95,21 @@ class _Job:
     topology: Topology
     schedule: Schedule
     fanouts: tuple[int, ...]
+    replace: bool
+    weighted: bool
     with_degree: bool
     memory: int  # bytes for batches in flight
 
     def run(self, seeds: NodeIds, key: BatchKey) -> SampledBatch:
         return sample_neighbors(
-            self.topology, seeds, self.fanouts, key=key, with_degree=self.with_degree, memory=self.memory
+            self.topology,
+            seeds,
+            self.fanouts,
+            key=key,
+            replace=self.replace,
+            weighted=self.weighted,
+            with_degree=self.with_degree,
+            memory=self.memory,
         )
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from graphsys.core.types import Array, EdgeType, NodeIds, edge_type_key
 from graphsys.storage.flat import FlatSpec, FlatWriter
+from graphsys.storage.jit import njit
 
-_INDPTR_PIECE = 1 << 20  # entries of indptr that are made at once
+_INDPTR_PIECE = 1 << 17  # entries of indptr that are made at once
 
 
 class CscWriter:
@@ -56,9 +57,11 @@ class CscWriter:
 
     def _advance(self, stop: int, dst: NodeIds) -> None:
         """Write indptr[d] for all d in [next, stop): the number of edges whose destination is below d."""
+        place = 0
         for first in range(self._next_dst, stop, _INDPTR_PIECE):
-            wanted = np.arange(first, min(first + _INDPTR_PIECE, stop))
-            self._writers["indptr"].append(self.num_edges + np.searchsorted(dst, wanted, side="left"))
+            entries = np.empty(min(first + _INDPTR_PIECE, stop) - first, np.int64)
+            place = _count_below(dst, place, first, self.num_edges, entries)
+            self._writers["indptr"].append(entries)
         self._next_dst = max(stop, self._next_dst)
 
     def close(self) -> dict[str, FlatSpec]:
@@ -70,3 +73,18 @@ class CscWriter:
         """Close the files; the folder is left to whoever made it."""
         for writer in self._writers.values():
             writer.abort()
+
+
+@njit
+def _count_below(dst: NodeIds, place: int, first: int, base: int, entries: NodeIds) -> int:
+    """Fill ``entries`` [C]: ``base`` and the destinations below first, first + 1, ...; return where to go on.
+
+    Args:
+        dst: [E] ascending.
+        place: Destinations that are known to be below ``first``.
+    """
+    for row in range(entries.shape[0]):
+        while place < dst.shape[0] and dst[place] < first + row:
+            place += 1
+        entries[row] = base + place
+    return place

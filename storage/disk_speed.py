@@ -50,10 +50,10 @@ def disk_speed(folder: Path) -> DiskSpeed:
     Raises:
         DiskError: The folder cannot be written, or the disk is full.
     """
-    place = _existing(folder)
+    place = existing_folder(folder)
     with disk_errors("read", place):
         device = place.stat().st_dev
-    remembered = _cache_file(device)
+    remembered = cache_file("disk", device)
     known = _recall(remembered)
     if known is not None:
         return known
@@ -121,14 +121,16 @@ def _time_random_reads(file: DirectFile) -> float:
         return time.perf_counter() - started
 
 
-def _existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
+    """Return ``folder``, or its nearest parent that exists."""
     folder = folder.absolute()
     return next((place for place in (folder, *folder.parents) if place.is_dir()), Path("/"))
 
 
-def _cache_file(device: int) -> Path:
+def cache_file(what: str, device: int) -> Path:
+    """Return where a measurement of ``what`` on a device, by its number, is remembered for this user."""
     root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "graphsys" / f"disk-{device}.json"
+    return (Path(root) if root else Path.home() / ".cache") / "graphsys" / f"{what}-{device}.json"
 
 
 def _recall(path: Path) -> DiskSpeed | None:

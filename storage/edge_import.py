@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from graphsys.core.errors import InputError, NodeIdError
 from graphsys.core.types import Array, EdgeChunk, NodeIds, edge_type_key
 from graphsys.storage.checks import as_float32, as_int64
 from graphsys.storage.edge_records import EdgeLayout
 from graphsys.storage.external_ids import show_id
 from graphsys.storage.id_space import NodeLookup
+from graphsys.storage.jit import njit
 from graphsys.storage.read_ahead import read_ahead
 from graphsys.storage.sources import EdgeTable, ExternalIds, RawEdgeChunk
 
@@ -75,9 +74,7 @@ class EdgeReader:
     @staticmethod
     def _nodes(ids: ExternalIds, lookup: NodeLookup, name: Callable[[int], str]) -> NodeIds:
         node = lookup.to_node(ids)
-        bad = np.flatnonzero(node < 0)
-        if bad.size:
-            row = int(bad[0])
+        if (row := _first_negative(node)) >= 0:
             raise NodeIdError(f"{name(row)} is {show_id(ids[row])}, {lookup.space.why_unknown()}")
         return node
 
@@ -103,3 +100,11 @@ class EdgeReader:
                 f"{self._title}: edge {first_row} has features of shape {raw.edge_attr.shape[1:]} where the first has "
                 f"{layout.num_edge_features}"
             )
+
+
+@njit
+def _first_negative(node: NodeIds) -> int:
+    for row in range(node.shape[0]):
+        if node[row] < 0:
+            return row
+    return -1

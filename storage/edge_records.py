@@ -71,13 +71,9 @@ class EdgeLayout:
             edge_id: [C] rows of the raw input, where the layout keeps them.
             derived: Set the flag.
         """
-        records = np.zeros((edges.num_edges, self.words), np.uint64)
-        flag = np.uint64(derived)
-        dst, src = edges.dst.astype(np.uint64), (edges.src.astype(np.uint64) << np.uint64(1)) | flag
-        if edges.timestamp is None:
-            records[:, 0] = (dst << np.uint64(self.src_bits)) | src
-        else:
-            records[:, 0], records[:, 2] = dst, src
+        records: Records = np.zeros((edges.num_edges, self.words), np.uint64)
+        _pack_ends(records, edges.src, edges.dst, self.num_keys, np.uint64(self.src_bits), np.uint64(derived))
+        if edges.timestamp is not None:
             records[:, 1] = edges.timestamp.view(np.uint64) ^ _SIGN  # the unsigned order is the signed one
         if self.has_edge_id and edge_id is not None:
             records[:, self.num_keys] = edge_id.view(np.uint64)
@@ -88,15 +84,11 @@ class EdgeLayout:
             floats[:, self.has_weight :][:, : self.num_edge_features] = edges.edge_attr
         return records
 
-    def dst(self, records: Records) -> NodeIds:
-        """Return destinations [C]."""
-        key = records[:, 0] if self.has_timestamp else records[:, 0] >> np.uint64(self.src_bits)
-        return key.astype(np.int64)
-
-    def src(self, records: Records) -> NodeIds:
-        """Return sources [C]."""
-        mask = np.uint64((1 << (self.src_bits - 1)) - 1)
-        return ((records[:, self.num_keys - 1] >> np.uint64(1)) & mask).astype(np.int64)
+    def ends(self, records: Records) -> tuple[NodeIds, NodeIds]:
+        """Return sources and destinations [C]."""
+        src, dst = (np.empty(records.shape[0], np.int64) for _ in range(2))
+        _unpack_ends(records, self.num_keys, np.uint64(self.src_bits), src, dst)
+        return src, dst
 
     def derived(self, records: Records) -> npt.NDArray[np.bool_]:
         """Return the flags [C]."""
@@ -118,6 +110,28 @@ class EdgeLayout:
 
     def _floats(self, records: Records) -> npt.NDArray[np.float32]:
         return records.view(np.float32)[:, 2 * (self.num_keys + self.has_edge_id) :]
+
+
+@njit
+def _pack_ends(
+    records: Records, src: NodeIds, dst: NodeIds, num_keys: int, src_bits: np.uint64, flag: np.uint64
+) -> None:
+    last = num_keys - 1
+    for row in range(records.shape[0]):
+        end = (np.uint64(src[row]) << np.uint64(1)) | flag
+        if num_keys == 1:
+            records[row, 0] = (np.uint64(dst[row]) << src_bits) | end
+        else:
+            records[row, 0] = np.uint64(dst[row])
+            records[row, last] = end
+
+
+@njit
+def _unpack_ends(records: Records, num_keys: int, src_bits: np.uint64, src: NodeIds, dst: NodeIds) -> None:
+    mask, last = (np.uint64(1) << (src_bits - np.uint64(1))) - np.uint64(1), num_keys - 1
+    for row in range(records.shape[0]):
+        src[row] = np.int64((records[row, last] >> np.uint64(1)) & mask)
+        dst[row] = np.int64(records[row, 0] >> src_bits if num_keys == 1 else records[row, 0])
 
 
 @njit

@@ -9,13 +9,14 @@ import numpy as np
 
 from graphsys.core.errors import ConfigError, InputError
 from graphsys.core.progress import Task
-from graphsys.core.types import Array, EdgeChunk, EdgeType, edge_type_key
+from graphsys.core.types import Array, EdgeChunk, EdgeType, NodeIds, edge_type_key
 from graphsys.storage.csc_writer import CscWriter
 from graphsys.storage.edge_records import GROUP, EdgeLayout, keep_rows
 from graphsys.storage.external_sort import ExternalSort, Records, SortBudget
 from graphsys.storage.flat import FlatSpec
 
 _LOOP_PIECE = 1 << 18  # self-loop candidates that are made at once
+_WRITE_PIECE = 1 << 16  # edges that are unpacked and written at once
 
 EdgeName = Callable[[int, int], str]  # (source, destination) dense ids -> how a message names the edge
 
@@ -110,30 +111,32 @@ def _records(
     edges: Iterator[EdgeChunk], layout: EdgeLayout, rules: EdgeRules, counts: EdgeCounts, *, within: bool
 ) -> Iterator[Records]:
     for chunk in edges:
-        edge_id = np.arange(counts.edges_read, counts.edges_read + chunk.num_edges)
+        edge_id = np.arange(counts.edges_read, counts.edges_read + chunk.num_edges) if layout.has_edge_id else None
         counts.edges_read += chunk.num_edges
-        proper = chunk.src != chunk.dst if within else np.ones(chunk.num_edges, np.bool_)
-        num_loops = chunk.num_edges - int(np.count_nonzero(proper))
+        loops = chunk.src == chunk.dst if within else np.zeros(chunk.num_edges, np.bool_)
+        num_loops = int(np.count_nonzero(loops))
         counts.self_loops += num_loops
         if num_loops and rules.self_loops == "drop":
             counts.self_loops_dropped += num_loops
-            yield layout.pack(_select(chunk, proper), edge_id[proper])
+            yield layout.pack(*_select(chunk, edge_id, ~loops))
         else:
             yield layout.pack(chunk, edge_id)
         if within and rules.undirected:
-            yield layout.pack(_reversed(_select(chunk, proper)), edge_id[proper], derived=True)
+            proper, its_id = _select(chunk, edge_id, ~loops) if num_loops else (chunk, edge_id)
+            yield layout.pack(_reversed(proper), its_id, derived=True)
     if within and rules.self_loops == "add":
         yield from _loop_candidates(layout)
 
 
-def _select(chunk: EdgeChunk, rows: Array) -> EdgeChunk:
-    return EdgeChunk(
+def _select(chunk: EdgeChunk, edge_id: NodeIds | None, rows: Array) -> tuple[EdgeChunk, NodeIds | None]:
+    selected = EdgeChunk(
         src=chunk.src[rows],
         dst=chunk.dst[rows],
         timestamp=None if chunk.timestamp is None else chunk.timestamp[rows],
         weight=None if chunk.weight is None else chunk.weight[rows],
         edge_attr=None if chunk.edge_attr is None else chunk.edge_attr[rows],
     )
+    return selected, None if edge_id is None else edge_id[rows]
 
 
 def _reversed(chunk: EdgeChunk) -> EdgeChunk:
@@ -174,7 +177,11 @@ def _write(
         for block in sort.blocks():
             num_records = block.shape[0]
             kept = _apply_rules(block, edge_type, layout, rules, counts, edge_name)
-            writer.append(layout.dst(kept), layout.src(kept), layout.fields(kept))
+            # Piece by piece: arrays that stay in the processor's cache cost no fresh memory.
+            for first in range(0, kept.shape[0], _WRITE_PIECE):
+                piece = kept[first : first + _WRITE_PIECE]
+                src, dst = layout.ends(piece)
+                writer.append(dst, src, layout.fields(piece))
             work.advance(num_records)
         counts.edges_written = writer.num_edges
         return writer.close()
@@ -195,21 +202,17 @@ def _apply_rules(
     drop = rules.duplicates == "drop"
     duplicates, first = keep_rows(block, layout.num_keys, drop, keep)
     if duplicates and rules.duplicates == "error":
-        twice = block[first : first + 1]
+        src, dst = layout.ends(block[first : first + 1])
         raise InputError(
-            f"edge type {edge_type_key(edge_type)}: the edge "
-            f"{edge_name(int(layout.src(twice)[0]), int(layout.dst(twice)[0]))} is given twice; "
+            f"edge type {edge_type_key(edge_type)}: the edge {edge_name(int(src[0]), int(dst[0]))} is given twice; "
             f"remove it, or choose duplicates: keep or drop"
         )
     counts.duplicates += duplicates
     counts.duplicates_dropped += duplicates if drop else 0
     kept = block if keep.all() else block[keep]
-    derived = kept[layout.derived(kept)]
-    added = int(np.count_nonzero(layout.src(derived) == layout.dst(derived))) if _adds_loops(rules, edge_type) else 0
-    counts.self_loops_added += added
-    counts.reverse_edges_added += derived.shape[0] - added
+    if edge_type[0] == edge_type[2] and (rules.undirected or rules.self_loops == "add"):
+        src, dst = layout.ends(kept[layout.derived(kept)])
+        added = int(np.count_nonzero(src == dst)) if rules.self_loops == "add" else 0
+        counts.self_loops_added += added
+        counts.reverse_edges_added += src.shape[0] - added
     return kept
-
-
-def _adds_loops(rules: EdgeRules, edge_type: EdgeType) -> bool:
-    return rules.self_loops == "add" and edge_type[0] == edge_type[2]

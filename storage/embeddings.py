@@ -5,6 +5,7 @@ Layout: ``docs/format/embeddings.md``.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,12 +15,14 @@ import numpy.typing as npt
 from graphsys.core.errors import ArtefactError, InputError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
+from graphsys.storage.direct_writer import MOST_BUFFER_BYTES
 from graphsys.storage.export import IdColumn, export_npy, export_parquet
 from graphsys.storage.files import atomic_folder
 from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
 from graphsys.storage.groups import write_groups
 from graphsys.storage.id_map import ExternalIds, IdMap, Kind
 from graphsys.storage.manifest import Manifest, fingerprint, read_manifest, write_manifest
+from graphsys.storage.row_blocks import cut_rows, read_blocks
 from graphsys.storage.store import Store
 
 KIND = "embedding_table"
@@ -29,7 +32,11 @@ BLOCK_BYTES = 8 << 20  # vectors handled at a time
 
 
 class EmbeddingTable:
-    """A table of vectors on disk, opened for reading; nothing is read before it is asked for."""
+    """A table of vectors on disk, opened for reading.
+
+    Nothing is read before it is asked for, and nothing is answered that was not compared with its checksum: ids when
+    the first one is looked up, a chunk of vectors when the first of them is.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         content = manifest.content
@@ -44,8 +51,13 @@ class EmbeddingTable:
         self.layer: int = content["layer"]
         self.id_kind: Kind = content["id_kind"]
         self.vectors = FlatArray(path / VECTORS, manifest.arrays[VECTORS])
-        self.ids = IdMap.read(self.id_kind, self.num_rows, path, ID_MAP, manifest.arrays)
         self._rows = self.vectors.memmap()
+        self._checked = np.zeros(len(self.vectors.spec.checksums), np.bool_)  # by chunk of vectors
+        self._id_arrays = {
+            Path(name).name: FlatArray(path / name, spec)
+            for name, spec in manifest.arrays.items()
+            if name.startswith(f"{ID_MAP}/")
+        }
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -57,16 +69,41 @@ class EmbeddingTable:
         """
         return cls(path, read_manifest(path, KIND))
 
+    @cached_property
+    def ids(self) -> IdMap:
+        """The external ids of all rows, memory-mapped.
+
+        Raises:
+            CorruptError: They are not as they were written.
+        """
+        self._check_ids()
+        return IdMap.read(self.id_kind, self.num_rows, self.path, ID_MAP, self.manifest.arrays)
+
+    def _check_ids(self) -> None:
+        for array in self._id_arrays.values():
+            array.verify()
+
     def to_node(self, ids: ExternalIds) -> tuple[NodeIds, npt.NDArray[np.bool_]]:
         """Return the dense ids [Q] int64 of external ids, and a found mask [Q]; -1 stands for what was not found.
 
         Args:
             ids: A sequence of int or str; text such as "17" is a number where the table's ids are integers.
+
+        Raises:
+            CorruptError: The ids are not as they were written.
         """
         return self.ids.to_node(ids)
 
     def take(self, node: NodeIds) -> npt.NDArray[Any]:
-        """Return the vectors [Q, dim] of dense ids ``node`` [Q], in the table's dtype."""
+        """Return the vectors [Q, dim] of dense ids ``node`` [Q], in the table's dtype.
+
+        Raises:
+            CorruptError: A chunk that holds one of them is not as it was written.
+        """
+        chunk = np.unique(node // self.vectors.spec.chunk_rows)
+        for index in chunk[~self._checked[chunk]]:
+            self.vectors.read_chunks(int(index))
+            self._checked[index] = True
         return self._rows[node]
 
     def lookup(self, ids: ExternalIds) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
@@ -77,8 +114,12 @@ class EmbeddingTable:
         return vectors, found
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """Yield (first node, vectors [*, dim]) from front to back, about ``block_bytes`` at a time, by direct reads."""
-        return self.vectors.blocks(max(1, block_bytes // self.vectors.spec.row_nbytes))
+        """Yield (first node, vectors [*, dim]) from front to back, about ``block_bytes`` at a time, by direct reads.
+
+        Raises:
+            CorruptError: A chunk is not as it was written.
+        """
+        return self.vectors.checked_blocks(max(1, block_bytes // self.vectors.spec.row_nbytes))
 
     def export_parquet(self, path: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> None:
         """Write the table as Parquet; see :func:`graphsys.storage.export.export_parquet`."""
@@ -90,9 +131,8 @@ class EmbeddingTable:
         return export_npy(path, self.vectors, self._id_column(), overwrite=overwrite, progress=progress)
 
     def _id_column(self) -> IdColumn:
-        names = [name for name in self.manifest.arrays if name.startswith(f"{ID_MAP}/")]
-        arrays = {Path(name).name: FlatArray(self.path / name, self.manifest.arrays[name]) for name in names}
-        return IdColumn(kind=self.id_kind, num_rows=self.num_rows, arrays=arrays)
+        self._check_ids()
+        return IdColumn(kind=self.id_kind, num_rows=self.num_rows, arrays=self._id_arrays)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +154,7 @@ def write_table(
     dim: int,
     dtype: str = "float32",
     overwrite: bool = False,
+    buffer_bytes: int = MOST_BUFFER_BYTES,
 ) -> EmbeddingTable:
     """Write a table of one vector per node of the store's node type; it appears whole or not at all.
 
@@ -121,6 +162,7 @@ def write_table(
         blocks: Vectors [*, dim] of all nodes in the order of their dense ids.
         dtype: ``float32`` or ``float16``.
         overwrite: Replace what lies at ``path``.
+        buffer_bytes: Size of each of the two buffers that the table is written through.
 
     Raises:
         ArtefactError: The blocks hold another number of rows than the node type has.
@@ -129,13 +171,13 @@ def write_table(
     """
     info = origin.store.node_types[origin.node_type]
     with atomic_folder(path, overwrite=overwrite) as partial:
-        arrays = {VECTORS: _write_vectors(partial / VECTORS, blocks, dim, dtype)}
+        arrays = {VECTORS: _write_vectors(partial / VECTORS, blocks, dim, dtype, buffer_bytes)}
         if arrays[VECTORS].shape[0] != info.num_nodes:
             raise ArtefactError(
                 f"{path}: {arrays[VECTORS].shape[0]} vectors came for {info.num_nodes} nodes of type "
                 f"'{origin.node_type}'"
             )
-        arrays |= _copy_id_map(origin.store, origin.node_type, partial)
+        arrays |= _copy_id_map(origin.store, origin.node_type, partial, buffer_bytes)
         parents = {"store": origin.store.fingerprint, "checkpoint": origin.checkpoint}
         content = {
             "dim": dim,
@@ -155,8 +197,10 @@ def write_table(
     return EmbeddingTable.open(path)
 
 
-def _write_vectors(folder: Path, blocks: Iterable[npt.NDArray[np.float32]], dim: int, dtype: str) -> FlatSpec:
-    writer = FlatWriter(folder, dtype, (dim,))
+def _write_vectors(
+    folder: Path, blocks: Iterable[npt.NDArray[np.float32]], dim: int, dtype: str, buffer_bytes: int
+) -> FlatSpec:
+    writer = FlatWriter(folder, dtype, (dim,), buffer_bytes=buffer_bytes)
     try:
         for block in blocks:
             writer.append(block if dtype == "float32" else _narrow(block, writer.num_rows, dtype))
@@ -177,19 +221,18 @@ def _narrow(block: npt.NDArray[np.float32], first: int, dtype: str) -> npt.NDArr
     return narrowed
 
 
-def _copy_id_map(store: Store, node_type: str, folder: Path) -> dict[str, FlatSpec]:
-    prefix = f"id_map/{node_type}/"
-    names = [name for name in store.manifest.arrays if name.startswith(prefix)]
+def _copy_id_map(store: Store, node_type: str, folder: Path, buffer_bytes: int) -> dict[str, FlatSpec]:
     return {
-        f"{ID_MAP}/{name.removeprefix(prefix)}": _copy_array(store.array(name), folder / ID_MAP / Path(name).name)
-        for name in names
+        f"{ID_MAP}/{Path(name).name}": _copy_array(store.array(name), folder / ID_MAP / Path(name).name, buffer_bytes)
+        for name in store.id_arrays(node_type)
     }
 
 
-def _copy_array(source: FlatArray, folder: Path) -> FlatSpec:
-    writer = FlatWriter(folder, source.spec.dtype, source.spec.row_shape)
+def _copy_array(source: FlatArray, folder: Path, buffer_bytes: int) -> FlatSpec:
+    writer = FlatWriter(folder, source.spec.dtype, source.spec.row_shape, buffer_bytes=buffer_bytes)
+    step = max(1, buffer_bytes // source.spec.row_nbytes)
     try:
-        for _, rows in source.blocks(max(1, BLOCK_BYTES // source.spec.row_nbytes)):
+        for _, rows in read_blocks(source, cut_rows(0, source.shape[0], step), block_rows=step):
             writer.append(rows)
         return writer.close()
     except BaseException:

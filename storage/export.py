@@ -1,6 +1,7 @@
 """Vectors and their external ids as Parquet and ``.npy``, written a block at a time."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,6 +65,7 @@ def export_parquet(
         metadata: Texts that the file's schema carries.
 
     Raises:
+        CorruptError: A chunk of vectors is not as it was written; ``path`` is as it was.
         DiskError: ``path`` exists, or the system refused; ``path`` is as it was.
     """
     _refuse_existing([path], overwrite)
@@ -74,7 +76,7 @@ def export_parquet(
         atomic_file(path) as file,
         pq.ParquetWriter(file, schema) as writer,
     ):
-        for first, rows in vectors.blocks(max(1, _ROW_GROUP_BYTES // vectors.spec.row_nbytes)):
+        for first, rows in vectors.checked_blocks(max(1, _ROW_GROUP_BYTES // vectors.spec.row_nbytes)):
             flat = pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1))
             column = pa.FixedSizeListArray.from_arrays(flat, type=embedding)
             writer.write_batch(pa.record_batch([ids.block(first, first + rows.shape[0]), column], schema=schema))
@@ -88,31 +90,33 @@ def export_npy(
     """Write ``vectors`` [N, dim] as ``.npy``; return the file of the ids [N] beside it, or None when row i is id i.
 
     Raises:
+        CorruptError: A chunk of vectors is not as it was written; both files are as they were.
         DiskError: A file exists, or the system refused; each file is whole or as it was.
     """
     ids_path = path.with_name(f"{path.name.removesuffix('.npy')}.ids.npy")
     has_ids = ids.kind != "identity"
     _refuse_existing([path, ids_path] if has_ids else [path], overwrite)
-    if has_ids:
-        _export_ids(ids_path, ids)
-    elif overwrite:
+    if overwrite and not has_ids:
         remove_path(ids_path)  # of an earlier table: it would name the wrong rows
-    with task(progress, f"export {path.name}", ids.num_rows, "rows") as work, atomic_file(path) as file:
-        _npy_header(file, vectors.spec.dtype, vectors.shape)
-        for _, rows in vectors.blocks(max(1, _BLOCK_BYTES // vectors.spec.row_nbytes)):
-            file.write(rows.data)
-            _clean(file)
-            work.advance(rows.shape[0])
+    ids_file = atomic_file(ids_path) if has_ids else nullcontext()
+    with ids_file as beside, task(progress, f"export {path.name}", ids.num_rows, "rows") as work:
+        if beside is not None:
+            _write_ids(beside, ids)
+        with atomic_file(path) as file:
+            _npy_header(file, vectors.spec.dtype, vectors.shape)
+            for _, rows in vectors.checked_blocks(max(1, _BLOCK_BYTES // vectors.spec.row_nbytes)):
+                file.write(rows.data)
+                _clean(file)
+                work.advance(rows.shape[0])
     return ids_path if has_ids else None
 
 
-def _export_ids(path: Path, ids: IdColumn) -> None:
+def _write_ids(file: BinaryIO, ids: IdColumn) -> None:
     dtype = np.dtype(np.int64) if ids.kind == "integer" else _text_type(ids)
-    with atomic_file(path) as file:
-        _npy_header(file, dtype, (ids.num_rows,))
-        for block in _id_blocks(ids):
-            file.write(np.array(block, dtype).data)
-            _clean(file)
+    _npy_header(file, dtype, (ids.num_rows,))
+    for block in _id_blocks(ids):
+        file.write(np.array(block, dtype).data)
+        _clean(file)
 
 
 def _id_blocks(ids: IdColumn) -> Iterator[pa.Array]:

@@ -5,14 +5,17 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from graphsys.core.errors import DiskError
 
 PARTIAL_SUFFIX = ".partial"
+_CLAIM_WAIT_S = 1.0  # a killed run's other processes are gone by then
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 _REASONS = {
@@ -55,6 +58,14 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and the parents it lacks; a power cut loses none of them once this returns."""
+    missing = list(takewhile(lambda folder: not folder.is_dir(), (path, *path.parents)))
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_path(folder.parent)
+
+
 def partial_path(path: Path) -> Path:
     """Return the hidden sibling under which ``path`` is built."""
     return path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
@@ -85,10 +96,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DiskError: The system refused; ``path`` is as it was.
     """
-    _refuse_inside_artefact(path)
+    refuse_inside_artefact(path)
     partial = partial_path(path)
     with disk_errors("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "w+b") as file:
             _claim(file.fileno(), partial, path)
             try:
@@ -150,7 +161,7 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def claimed_folder(path: Path, *, name: Path | None = None) -> Iterator[None]:
+def claimed_folder(path: Path, *, name: Path | None = None) -> Iterator[int]:
     """Make this process the only writer of the folder ``path`` while the block runs; create the folder if needed.
 
     The system drops the claim with the process, so a killed one leaves no lock to remove. Folders that were created for
@@ -159,35 +170,60 @@ def claimed_folder(path: Path, *, name: Path | None = None) -> Iterator[None]:
     Args:
         name: What a refusal names instead, where ``path`` is a temporary name.
 
+    Yields:
+        A file descriptor; a process that inherits it shares the claim, which lasts until both are gone.
+
     Raises:
         DiskError: Another process holds the claim, or the system refused.
     """
-    _refuse_inside_artefact(name or path, itself=name is None)
+    refuse_inside_artefact(name or path, itself=name is None)
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         with disk_errors("write", name or path):
-            path.mkdir(parents=True, exist_ok=True)
-        with _locked_folder(path, name or path):
-            yield
+            make_folder(path)
+        with _locked_folder(path, name or path) as claim:
+            yield claim
     finally:
         for folder in new:
             with suppress(OSError):  # it holds something, or went already
                 folder.rmdir()
 
 
+def is_claimed(path: Path) -> bool:
+    """Whether some process is writing the folder ``path`` now, under :func:`claimed_folder`."""
+    with disk_errors("read", path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)  # where there are no locks, nobody holds one
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextmanager
-def _locked_folder(path: Path, name: Path) -> Iterator[None]:
+def _locked_folder(path: Path, name: Path) -> Iterator[int]:
     with disk_errors("write", name):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _claim(fd, path, name)
-        yield
+        yield fd
     finally:
         os.close(fd)
 
 
-def _refuse_inside_artefact(path: Path, *, itself: bool = False) -> None:
-    # A file that the artefact's manifest does not name would make it count as damaged.
+def refuse_inside_artefact(path: Path, *, itself: bool = False) -> None:
+    """Check that ``path`` does not lie inside an artefact.
+
+    A file that the artefact's manifest does not name would make it count as damaged.
+
+    Args:
+        itself: ``path`` is a folder that may be no artefact either.
+
+    Raises:
+        DiskError: It does.
+    """
     with disk_errors("write", path):
         for folder in (*([path] if itself else []), *path.absolute().parents):
             manifest = folder / "manifest.json"
@@ -201,7 +237,7 @@ def _claim(fd: int, path: Path, name: Path) -> None:
     """Lock the open file or folder ``path`` until ``fd`` is closed."""
     busy = f"another process is writing {name}; wait until it is done or stop it, then run the same command again"
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd)
     except BlockingIOError as error:
         raise DiskError(busy) from error
     except OSError as error:
@@ -211,6 +247,19 @@ def _claim(fd: int, path: Path, name: Path) -> None:
     # Its former holder may have renamed or removed it between the opening and the locking.
     if not path.exists() or not os.path.samestat(os.fstat(fd), path.stat()):
         raise DiskError(busy)
+
+
+def _lock(fd: int) -> None:
+    deadline = time.monotonic() + _CLAIM_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_CLAIM_WAIT_S / 50)
+        else:
+            return
 
 
 def _replace_folder(new: Path, old: Path) -> None:

@@ -17,12 +17,14 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.core.progress import Task
-from graphsys.storage.direct import DirectFile
-from graphsys.storage.files import SequentialWriter, disk_errors
+from graphsys.storage.chunk_hash import ChunkHash
+from graphsys.storage.direct import Bytes, DirectFile
+from graphsys.storage.direct_writer import BUFFER_BYTES, DirectWriter
+from graphsys.storage.files import disk_errors
+from graphsys.storage.sequential import FULL_SPEED_BYTES, read_through
 
 CHUNK_BYTES = 1 << 20  # inner chunk: the unit of checksums and of ranged reads
 _ZARR_TYPES = {
@@ -94,9 +96,15 @@ class FlatWriter:
     """Appends rows to a new flat array; its length may be unknown until it is closed.
 
     Not atomic by itself: it writes below a folder that :func:`graphsys.storage.files.atomic_folder` yields.
+
+    Args:
+        buffer_bytes: Of each of the two buffers through which bytes go past the page cache; a large array is worth
+            large ones.
     """
 
-    def __init__(self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = (), *, buffer_bytes: int = BUFFER_BYTES
+    ) -> None:
         self.folder = folder
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.row_shape = tuple(row_shape)
@@ -105,10 +113,9 @@ class FlatWriter:
         if self._row_nbytes == 0:
             raise ArtefactError(f"{folder}: rows of shape {self.row_shape} hold no bytes; give at least one column")
         self._chunk_rows = rows_per_chunk(self._row_nbytes)
-        self._file = SequentialWriter(chunk_file(folder, 1 + len(self.row_shape)))
+        self._file = DirectWriter(chunk_file(folder, 1 + len(self.row_shape)), buffer_bytes=buffer_bytes)
         self._checksums: list[str] = []
-        self._hash = xxhash.xxh3_64()
-        self._pending = 0  # bytes hashed into the open chunk
+        self._hash = ChunkHash(self._chunk_rows * self._row_nbytes)
 
     def append(self, rows: npt.ArrayLike) -> None:
         """Append ``rows`` [C, *row_shape]; they are cast to the array's dtype."""
@@ -117,31 +124,17 @@ class FlatWriter:
             raise ArtefactError(f"{self.folder}: rows of shape {block.shape[1:]} do not fit {self.row_shape}")
         if block.shape[0] == 0:
             return
-        raw = block.reshape(-1).view(np.uint8)
-        self._file.write(raw)
-        self._checksum(raw)
+        self._write(block.reshape(-1).view(np.uint8))
         self.num_rows += block.shape[0]
 
-    def _checksum(self, raw: npt.NDArray[np.uint8]) -> None:
-        chunk_nbytes = self._chunk_rows * self._row_nbytes
-        start = 0
-        while start < raw.nbytes:
-            take = min(raw.nbytes - start, chunk_nbytes - self._pending)
-            self._hash.update(raw[start : start + take].data)
-            self._pending += take
-            start += take
-            if self._pending == chunk_nbytes:
-                self._checksums.append(self._hash.hexdigest())
-                self._hash.reset()
-                self._pending = 0
+    def _write(self, raw: Bytes) -> None:
+        self._file.write(raw)
+        self._checksums += self._hash.update(raw)
 
     def close(self) -> FlatSpec:
         """Write the padding, the shard index and ``zarr.json``; return the array's entry for the manifest."""
-        chunk_nbytes = self._chunk_rows * self._row_nbytes
-        if self._pending:
-            padding = np.zeros(chunk_nbytes - self._pending, np.uint8)
-            self._file.write(padding)
-            self._checksum(padding)
+        if self._hash.missing:
+            self._write(np.zeros(self._hash.missing, np.uint8))
         spec = FlatSpec(
             dtype=self.dtype.name,
             shape=(self.num_rows, *self.row_shape),
@@ -256,11 +249,41 @@ class FlatArray:
         for start in range(0, self.spec.shape[0], rows):
             yield start, self.read(start, min(start + rows, self.spec.shape[0]))
 
-    def verify(self, task: Task | None = None) -> None:
+    def checked_blocks(self, rows: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Yield as :meth:`blocks` does, but only rows of chunks that are as they were written.
+
+        Reads whole chunks, so ``rows`` may be fewer than are in memory.
+
+        Raises:
+            CorruptError: A chunk differs.
+        """
+        spec = self.spec
+        step = max(1, rows // spec.chunk_rows)
+        for index in range(0, len(spec.checksums), step):
+            chunks = self.read_chunks(index, min(step, len(spec.checksums) - index))
+            for start in range(0, chunks.shape[0], rows):
+                yield index * spec.chunk_rows + start, chunks[start : start + rows]
+
+    def read_chunks(self, index: int, count: int = 1) -> npt.NDArray[Any]:
+        """Return the rows of ``count`` inner chunks from chunk ``index`` on, once they are known to be unchanged.
+
+        Raises:
+            CorruptError: One differs.
+        """
+        spec = self.spec
+        with DirectFile(self.path) as file:
+            raw = file.read(index * spec.chunk_nbytes, count * spec.chunk_nbytes)
+        for place, found in enumerate(ChunkHash(spec.chunk_nbytes).update(raw), index):
+            self._compare(place, found)
+        num_rows = min(count * spec.chunk_rows, spec.shape[0] - index * spec.chunk_rows)
+        return raw[: num_rows * spec.row_nbytes].view(spec.dtype).reshape(num_rows, *spec.row_shape)
+
+    def verify(self, task: Task | None = None, *, memory: int = FULL_SPEED_BYTES) -> None:
         """Read everything and check the metadata, every chunk and the index.
 
         Args:
             task: Is advanced by the bytes checked.
+            memory: Bytes that the buffers may take.
 
         Raises:
             CorruptError: The first byte range that differs, by file and chunk.
@@ -269,19 +292,24 @@ class FlatArray:
         with disk_errors("read", metadata):
             if metadata.read_bytes() != array_metadata(self.spec):
                 raise CorruptError(f"{metadata} is corrupt: its bytes differ from what the manifest implies")
+        chunks_nbytes = len(self.spec.checksums) * self.spec.chunk_nbytes
+        chunk_hash, index = ChunkHash(self.spec.chunk_nbytes), 0
         with DirectFile(self.path) as file:
-            for index, expected in enumerate(self.spec.checksums):
-                raw = file.read(index * self.spec.chunk_nbytes, self.spec.chunk_nbytes)
-                found = xxhash.xxh3_64(raw.data).hexdigest()
-                if found != expected:
-                    raise CorruptError(
-                        f"{self.path}: chunk {index} is corrupt: xxh3 {found}, the manifest says {expected} "
-                        f"({self.spec.chunk_nbytes} bytes at offset {index * self.spec.chunk_nbytes}). "
-                        f"Restore the file or make the artefact again"
-                    )
+            for block in read_through(file, chunks_nbytes, memory=memory):
+                for found in chunk_hash.update(block):
+                    self._compare(index, found)
+                    index += 1
                 if task is not None:
-                    task.advance(raw.nbytes)
+                    task.advance(block.nbytes)
             index_bytes = shard_index(self.spec)
-            tail = file.read(len(self.spec.checksums) * self.spec.chunk_nbytes, len(index_bytes))
+            tail = file.read(chunks_nbytes, len(index_bytes))
         if tail.tobytes() != index_bytes:
             raise CorruptError(f"{self.path}: the shard index is corrupt. Restore the file or make the artefact again")
+
+    def _compare(self, index: int, found: str) -> None:
+        expected, nbytes = self.spec.checksums[index], self.spec.chunk_nbytes
+        if found != expected:
+            raise CorruptError(
+                f"{self.path}: chunk {index} is corrupt: xxh3 {found}, the manifest says {expected} "
+                f"({nbytes} bytes at offset {index * nbytes}). Restore the file or make the artefact again"
+            )

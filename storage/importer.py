@@ -11,6 +11,7 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
 from graphsys.core.types import edge_type_key
 from graphsys.core.units import MIB, format_bytes
+from graphsys.storage.arrow_memory import return_freed_memory
 from graphsys.storage.edge_import import EdgeReader
 from graphsys.storage.edge_sort import EdgeRules, build_topology
 from graphsys.storage.external_sort import SortBudget
@@ -26,7 +27,8 @@ from graphsys.storage.source_types import check_names, tables_to_build
 from graphsys.storage.sources import EdgeTable, ExternalIds, GraphSource, NodeTable
 
 MIN_MEMORY = 64 * MIB
-_READING = 40 * MIB  # chunks on their way: raw, read ahead, in dense ids, packed
+_CHUNKS = 20 * MIB  # chunks on their way: raw, read ahead, in dense ids, packed; buffers of files being written
+_LEAST_WORK = 16 * MIB  # for the look-up of ids and the sort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,8 @@ def import_graph(
         MemoryBudgetError: The budget is too small.
         DiskError: The system refused. In all cases ``out`` is as it was.
     """
-    if options.memory < MIN_MEMORY:
-        raise MemoryBudgetError(
-            f"import cannot work within {format_bytes(options.memory)}; give at least memory: {MIN_MEMORY // MIB}MiB"
-        )
+    _check_memory(source, options.memory)
+    return_freed_memory()
     with measure("import") as report:
         config = {"options": options.config(), "source": source.config}
         # Asked first, for the checksums of the raw files take a while.
@@ -121,6 +121,21 @@ def import_graph(
         report=report,
         skipped=report.skipped,
     )
+
+
+def _check_memory(source: GraphSource, memory: int) -> None:
+    least = max(MIN_MEMORY, _reading_bytes(source) + _LEAST_WORK)
+    if memory < least:
+        raise MemoryBudgetError(
+            f"import of {source.description} cannot work within {format_bytes(memory)}; give at least "
+            f"--memory {-(-least // MIB)}MiB"
+        )
+
+
+def _reading_bytes(source: GraphSource) -> int:
+    """Return the memory that passing one table on takes, whichever needs most."""
+    nodes = (table.reading_bytes for table in source.nodes)
+    return _CHUNKS + max((*nodes, *(table.reading_bytes for table in source.edges)), default=0)
 
 
 def _store_at(out: Path, config: dict[str, Any], *, overwrite: bool) -> Manifest | None:
@@ -150,7 +165,7 @@ class _Build:
         self._folder = folder
         self._options = options
         self._progress = progress
-        self._memory = options.memory - _READING
+        self._memory = options.memory - _reading_bytes(source)
         self._spill = folder / ".spill"
         check_names(source)
         self._edges = tables_to_build(source.edges, undirected=options.undirected)

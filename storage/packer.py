@@ -216,7 +216,7 @@ class _Stages:
         _count_batches(self._keys[self._next : self._end], self._shift, stage.counts)
         stage.first_row = self._done.copy()
         room = stage.first_row * self._width % PAGE
-        run_pages = -(-(room + stage.counts * self._width) // PAGE)
+        run_pages = np.where(stage.counts > 0, -(-(room + stage.counts * self._width) // PAGE), 0)
         stage.start = PAGE * (np.cumsum(run_pages) - run_pages)
         self._place = (stage.start + room) // 8  # the word at which the next row of each batch goes
         self._done += stage.counts

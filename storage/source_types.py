@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from graphsys.core.errors import InputError
 from graphsys.core.types import EdgeType, edge_type_key
@@ -60,4 +61,4 @@ def _reverse_table(table: EdgeTable, known: set[EdgeType]) -> EdgeTable:
                 edge_attr=chunk.edge_attr,
             )
 
-    return EdgeTable(edge_type=edge_type, chunks=chunks, num_edges=table.num_edges)
+    return replace(table, edge_type=edge_type, chunks=chunks)

@@ -11,13 +11,14 @@ from typing import Any
 
 from graphsys.core.types import DEFAULT_NODE_TYPE, DEFAULT_RELATION, Array, EdgeType
 
-CHUNK_BYTES = 4 << 20  # what one chunk should hold at most; the importer's smallest budget relies on it
+CHUNK_BYTES = 2 << 20  # what one chunk should hold at most; the importer's smallest budget relies on it
+CSV_READING_BYTES = 16 << 20  # what parsing one CSV file takes: text read ahead, and its columns
 
 ExternalIds = Any  # pyarrow integer or string array, or an integer ndarray; pyarrow has no types
 
 
 def rows_per_chunk(row_nbytes: int) -> int:
-    """Return how many rows of ``row_nbytes`` bytes one chunk should hold: about 4 MiB, at least one row."""
+    """Return how many rows of ``row_nbytes`` bytes one chunk should hold: about 2 MiB, at least one row."""
     return max(1, min(CHUNK_BYTES // max(row_nbytes, 1), 1 << 18))
 
 
@@ -40,6 +41,7 @@ class NodeTable:
     num_nodes: int | None  # None: unknown until it was read
     chunks: Callable[[], Iterator[NodeChunk]]  # starts at the first row on every call
     feature_names: tuple[str, ...] = ()  # D names for messages; empty: columns are numbered
+    reading_bytes: int = 0  # memory that reading takes, beside a few chunks
     classes: tuple[str, ...] = ()  # names of class 0, 1, ... where labels were strings
 
 
@@ -66,6 +68,7 @@ class EdgeTable:
     edge_type: EdgeType
     chunks: Callable[[], Iterator[RawEdgeChunk]]  # starts at the first row on every call
     num_edges: int | None = None  # None: unknown until it was read; only for progress and buffers
+    reading_bytes: int = 0  # memory that reading takes, beside a few chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,8 @@ class _Nodes:
     split: Codes | None
 
     def table(self, node_type: str) -> NodeTable:
-        return NodeTable(node_type=node_type, num_nodes=self.num_nodes, chunks=self._chunks)
+        held = sum(values.nbytes for values in (self.split, self.pairs) if values is not None)
+        return NodeTable(node_type=node_type, num_nodes=self.num_nodes, chunks=self._chunks, reading_bytes=held)
 
     def _chunks(self) -> Iterator[NodeChunk]:
         dense = self.x if isinstance(self.x, ArrayFile) else None

@@ -147,14 +147,18 @@ def _codes(bundle: ArrayBundle, split: ArrayFile | None, num_nodes: int, spec: S
 def _read_codes(split: ArrayFile) -> Codes:
     if len(split.shape) != 1:
         raise InputError(f"{split.shown} has shape {list(split.shape)}; expected one code per node")
-    codes = numeric(split, "iu", "codes 0 (none), 1 (train), 2 (val) and 3 (test)").read()
-    wrong = np.flatnonzero((codes < 0) | (codes > 3))
-    if wrong.size:
-        raise InputError(
-            f"{split.shown}: node {wrong[0]} has the code {codes[wrong[0]]}; expected 0 (none), 1 (train), 2 (val) "
-            f"or 3 (test)"
-        )
-    return codes.astype(np.uint8)
+    codes = np.empty(split.num_rows, np.uint8)
+    first = 0
+    for found in array_column(numeric(split, "iu", "codes 0 (none), 1 (train), 2 (val) and 3 (test)")).blocks():
+        wrong = np.flatnonzero((found < 0) | (found > 3))
+        if wrong.size:
+            raise InputError(
+                f"{split.shown}: node {first + wrong[0]} has the code {found[wrong[0]]}; expected 0 (none), 1 (train), "
+                f"2 (val) or 3 (test)"
+            )
+        codes[first : first + found.shape[0]] = found
+        first += found.shape[0]
+    return codes
 
 
 def _node_table(node_type: str, num_nodes: int, arrays: dict[str, ArrayFile], codes: Codes | None) -> NodeTable:
@@ -166,7 +170,11 @@ def _node_table(node_type: str, num_nodes: int, arrays: dict[str, ArrayFile], co
             split = None if codes is None else codes[rows]
             yield NodeChunk(num_rows=rows.stop - rows.start, x=found.get("x"), y=found.get("y"), split=split)
 
-    return NodeTable(node_type=node_type, num_nodes=num_nodes, chunks=chunks)
+    return NodeTable(node_type=node_type, num_nodes=num_nodes, chunks=chunks, reading_bytes=_nbytes(codes))
+
+
+def _nbytes(codes: Codes | None) -> int:
+    return 0 if codes is None else codes.nbytes
 
 
 def _open_arrays(path: Path, arrays: dict[str, ArrayFile], spec: SourceSpec) -> GraphSource:
@@ -189,4 +197,5 @@ def _open_arrays(path: Path, arrays: dict[str, ArrayFile], spec: SourceSpec) -> 
             yield replace(chunk, split=None if codes is None else codes[start : start + chunk.num_rows])
             start += chunk.num_rows
 
-    return replace(source, nodes=(replace(nodes, chunks=chunks),))
+    reading_bytes = nodes.reading_bytes + _nbytes(codes)
+    return replace(source, nodes=(replace(nodes, chunks=chunks, reading_bytes=reading_bytes),))

@@ -14,7 +14,15 @@ from graphsys.core.errors import InputError
 from graphsys.core.types import Array, EdgeType
 from graphsys.storage.array_files import ArrayFile, open_npz
 from graphsys.storage.columns import Column, array_column, csv_column, csv_named_counts, csv_texts, side_by_side
-from graphsys.storage.sources import EdgeTable, GraphSource, NodeChunk, NodeTable, RawEdgeChunk, SourceSpec
+from graphsys.storage.sources import (
+    CSV_READING_BYTES,
+    EdgeTable,
+    GraphSource,
+    NodeChunk,
+    NodeTable,
+    RawEdgeChunk,
+    SourceSpec,
+)
 from graphsys.storage.sources_arrays import open_arrays
 
 _EDGES, _ARRAYS, _TRIPLETS = "edge.csv.gz", "data.npz", "triplet-type-list.csv.gz"
@@ -220,7 +228,8 @@ def _node_table(
                 split=split[rows] if split is not None else None,
             )
 
-    return NodeTable(node_type=node_type, num_nodes=num_nodes, chunks=chunks)
+    held = 2 * CSV_READING_BYTES + (0 if split is None else split.nbytes)
+    return NodeTable(node_type=node_type, num_nodes=num_nodes, chunks=chunks, reading_bytes=held)
 
 
 def _holds_whole_numbers(labels: Column) -> bool:
@@ -248,4 +257,5 @@ def _csv_edges(folder: _Folder, place: Path, edge_type: EdgeType) -> EdgeTable:
             edge_attr = None if values is None else values.reshape(pairs.shape[0], -1)
             yield RawEdgeChunk(src=pairs[:, 0], dst=pairs[:, 1], edge_attr=edge_attr)
 
-    return EdgeTable(edge_type=edge_type, chunks=chunks, num_edges=num_edges)
+    held = (1 + (attr is not None)) * CSV_READING_BYTES
+    return EdgeTable(edge_type=edge_type, chunks=chunks, num_edges=num_edges, reading_bytes=held)

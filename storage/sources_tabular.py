@@ -87,7 +87,12 @@ def edge_table(table: Table, spec: SourceSpec, edge_type: EdgeType | None = None
         if first == 0:
             raise InputError(f"{table.shown} has no rows; expected edges")
 
-    return EdgeTable(edge_type=edge_type or spec.edge_type, chunks=chunks, num_edges=table.num_rows)
+    return EdgeTable(
+        edge_type=edge_type or spec.edge_type,
+        chunks=chunks,
+        num_edges=table.num_rows,
+        reading_bytes=table.reading_bytes(columns),
+    )
 
 
 def _edge_chunk(batch: pa.RecordBatch, roles: Roles, where: Where) -> RawEdgeChunk:
@@ -137,6 +142,7 @@ def node_table(table: Table, spec: SourceSpec, node_type: str | None = None) -> 
         num_nodes=table.num_rows,
         chunks=chunks,
         feature_names=roles.get("features", ()),
+        reading_bytes=table.reading_bytes(columns),
         classes=classes,
     )
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from graphsys.storage.direct import PAGE, DirectFile, align_up, aligned_empty
-from graphsys.storage.files import SequentialWriter, disk_errors
+from graphsys.storage.direct_writer import DirectWriter
+from graphsys.storage.files import disk_errors
 
 Records = npt.NDArray[np.uint64]  # [C, W]
 
@@ -25,7 +26,7 @@ class SpillFile:
     def __init__(self, path: Path, num_buckets: int, words: int) -> None:
         self.words = words
         self._path = path
-        self._writer = SequentialWriter(path)
+        self._writer = DirectWriter(path)
         self._reader: DirectFile | None = None
         self._extents: list[list[tuple[int, int]]] = [[] for _ in range(num_buckets)]
 

@@ -107,9 +107,17 @@ class Store:
 
     def labels(self, node_type: str) -> npt.NDArray[Any]:
         """Return y, memory-mapped: class [N] int64 (-1: none), multilabel [N, C] uint8, value [N] or [N, C] float32."""
+        return self.label_array(node_type).memmap()
+
+    def label_array(self, node_type: str) -> FlatArray:
+        """Open y of a node type; see :meth:`labels`.
+
+        Raises:
+            ArtefactError: It has none.
+        """
         if not self.has(f"nodes/{node_type}/y"):
             raise ArtefactError(f"{self.path}: node type '{node_type}' has no labels; import it with labels")
-        return self.array(f"nodes/{node_type}/y").memmap()
+        return self.array(f"nodes/{node_type}/y")
 
     def class_names(self, node_type: str) -> tuple[str, ...]:
         """Return the names of class 0, 1, ... where labels were strings; empty where they were numbers."""
@@ -117,28 +125,37 @@ class Store:
 
     def split(self, node_type: str, name: str) -> NodeIds:
         """Return the ascending node ids [*] of split ``name`` (train, val or test); empty when there is none."""
-        if not self.has(f"nodes/{node_type}/split"):
+        codes = self.split_codes(node_type)
+        if codes is None:
             return np.empty(0, np.int64)
-        code = 1 + SPLITS.index(name)
         # One byte per node: reading it whole costs N bytes for a moment.
-        return np.flatnonzero(self.array(f"nodes/{node_type}/split").read() == code).astype(np.int64)
+        return np.flatnonzero(codes.read() == 1 + SPLITS.index(name)).astype(np.int64)
+
+    def split_codes(self, node_type: str) -> FlatArray | None:
+        """Open the splits [N] uint8 of a node type: 0 for none, else 1 + the place in ``SPLITS``; None without any."""
+        name = f"nodes/{node_type}/split"
+        return self.array(name) if self.has(name) else None
 
     def id_map(self, node_type: str) -> IdMap:
         """Open the id map of a node type, memory-mapped."""
         info = self.node_types[node_type]
         return IdMap.read(info.id_kind, info.num_nodes, self.path, f"id_map/{node_type}", self.manifest.arrays)
 
+    def id_arrays(self, node_type: str) -> tuple[str, ...]:
+        """Return the names of the arrays that :meth:`id_map` opens; none where an external id is the row's number."""
+        return tuple(name for name in self.manifest.arrays if name.startswith(f"id_map/{node_type}/"))
+
     def topology(self, edge_type: EdgeType, *, in_memory: bool = False) -> Topology:
         """Return the in-edges of an edge type: memory maps, or private copies with ``in_memory``."""
+        opened = {name.rpartition("/")[2]: self.array(name) for name in self.topology_arrays(edge_type)}
+        loaded = {name: array.read() if in_memory else array.memmap() for name, array in opened.items()}
+        return Topology(num_src_nodes=self.node_types[edge_type[0]].num_nodes, **loaded)
+
+    def topology_arrays(self, edge_type: EdgeType) -> tuple[str, ...]:
+        """Return the names of the arrays that :meth:`topology` opens."""
         base = f"topology/{edge_type_key(edge_type)}"
-
-        def load(name: str) -> npt.NDArray[Any]:
-            array = self.array(f"{base}/{name}")
-            return array.read() if in_memory else array.memmap()
-
-        optional = {name: load(name) for name in ("edge_id", "timestamp", "weight") if self.has(f"{base}/{name}")}
-        num_src_nodes = self.node_types[edge_type[0]].num_nodes
-        return Topology(indptr=load("indptr"), indices=load("indices"), num_src_nodes=num_src_nodes, **optional)
+        optional = [f"{base}/{name}" for name in ("edge_id", "timestamp", "weight")]
+        return (f"{base}/indptr", f"{base}/indices", *filter(self.has, optional))
 
     def topology_nbytes(self, edge_type: EdgeType) -> int:
         """Bytes of ``indptr`` and ``indices`` together."""

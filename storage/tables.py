@@ -15,15 +15,17 @@ import pyarrow.parquet as pq
 from graphsys.core.errors import InputError
 from graphsys.storage.checks import printable, short_reason
 from graphsys.storage.files import disk_errors
-from graphsys.storage.sources import rows_per_chunk
+from graphsys.storage.sources import CSV_READING_BYTES, rows_per_chunk
 
 _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 TABLE_SUFFIXES = (*_PARQUET, *_CSV)
 _CSV_BLOCK = 1 << 20  # bytes of text; a line must fit into one
 _WIDE_LINE = 16 << 20  # block of files whose lines are longer
-_BUFFER = 1 << 20  # of a Parquet column being read
+_BUFFER = 256 << 10  # of a Parquet column being read
+_PAGES = 3 << 20  # of a Parquet column being read: a page as stored, decoded, and the dictionary; writers keep to 1 MiB
 _SAMPLE_ROWS = 64
+_NUMBER = 8  # bytes of a number once it is on its way into a store
 _CSV_VALUE = re.compile(r"CSV column #(\d+): CSV conversion error to (\w+): invalid value '(.*)'")
 
 
@@ -100,6 +102,10 @@ class Table:
             return None
         return sum(_parquet_rows(path) for path in self.files)
 
+    def reading_bytes(self, columns: Sequence[str]) -> int:
+        """Return about how many bytes reading ``columns`` takes, beside the batches."""
+        return max(_parquet_bytes(path, columns) if _is_parquet(path) else CSV_READING_BYTES for path in self.files)
+
     def need(self, name: str, role: str) -> str:
         """Return ``name``.
 
@@ -119,7 +125,7 @@ class Table:
         return tuple(found)
 
     def batches(self, columns: Sequence[str], types: dict[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of ``columns`` in batches of about 4 MiB.
+        """Yield the rows of ``columns`` in batches of about 2 MiB.
 
         Args:
             types: pyarrow types that CSV columns are parsed as; others are found out from the first block.
@@ -168,6 +174,23 @@ def _parquet_rows(path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
 
 
+def _parquet_bytes(path: Path, columns: Sequence[str]) -> int:
+    with table_errors(path):
+        metadata = pq.read_metadata(path)
+    wanted = [index for index, name in enumerate(_leaf_columns(metadata)) if name in columns]
+    groups = range(metadata.num_row_groups)
+    return sum(
+        _BUFFER
+        + min(_PAGES, max((metadata.row_group(g).column(leaf).total_uncompressed_size for g in groups), default=0))
+        for leaf in wanted
+    )
+
+
+def _leaf_columns(metadata: Any) -> list[str]:
+    """Return the top column of every leaf of a Parquet file."""
+    return [metadata.schema.column(index).path.partition(".")[0] for index in range(metadata.num_columns)]
+
+
 def _batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
     if _is_parquet(path):
         # Columns are read through small buffers: whole column chunks of large row groups would not fit the budget.
@@ -177,7 +200,7 @@ def _batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[
             yield from file.iter_batches(batch_size=rows, columns=columns)
         return
     for batch in _open_csv(path, types, columns):
-        rows = rows_per_chunk(batch.nbytes // max(batch.num_rows, 1))
+        rows = rows_per_chunk(sum(map(_plain_nbytes, batch.columns)) // max(batch.num_rows, 1))
         for start in range(0, batch.num_rows, rows):
             yield batch.slice(start, rows)
 
@@ -191,7 +214,18 @@ def _need_all(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
 def _row_nbytes(file: Any, columns: list[str]) -> int:
     """Return about how many bytes a row takes in memory; the first rows of a file tell what its types do not."""
     first = next(file.iter_batches(batch_size=_SAMPLE_ROWS, columns=columns), None)
-    return 0 if first is None else -(-first.nbytes // max(first.num_rows, 1))
+    return 0 if first is None else -(-sum(map(_plain_nbytes, first.columns)) // max(first.num_rows, 1))
+
+
+def _plain_nbytes(column: Any) -> int:
+    """Return the bytes of a column as an array of eight-byte numbers, or as plain strings."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain_nbytes(column.dictionary_decode())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _plain_nbytes(column.flatten())
+    fixed = pa.types.is_primitive(kind)
+    return _NUMBER * len(column) if fixed else int(column.nbytes)
 
 
 def _open_csv(path: Path, types: dict[str, Any], columns: list[str] | None) -> Any:

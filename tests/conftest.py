@@ -2,5 +2,6 @@
 
 import os
 
-# As the program itself sets it; OpenMP reads it when torch loads, so before any test module is imported.
+# As the program itself sets them; they are read when torch loads, so before any test module is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphsys.core.errors import ConfigError
 from graphsys.core.types import Array, Features, SampledBatch
+from graphsys.models.base import edge_index_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -70,10 +71,7 @@ class MiniBatch:
     @cached_property
     def edge_index(self) -> Tensor:
         """[2, E] int64 local ids in the order of the hops: row 0 sources, row 1 destinations."""
-        num_dst = self.indptr.shape[0] - 1
-        destination = torch.arange(num_dst, device=self.device)
-        column = torch.repeat_interleave(destination, self.indptr.diff(), output_size=self.indices.shape[0])
-        return torch.stack([self.indices.long(), column])
+        return edge_index_of(self.indptr, self.indices)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "MiniBatch":
         """Return the batch on ``device``; itself when it is there."""
@@ -126,7 +124,9 @@ class MiniBatch:
         num_dst = sum(self.num_sampled_nodes[:depth])
         num_src = sum(self.num_sampled_nodes[: depth + 1])
         indices = self.indices[: sum(self.num_sampled_edges[:depth])]
-        edges = ("csc", (self.indptr[: num_dst + 1], indices, indices.new_empty(0)))
+        # DGL lets the edge ids be left out, but its attention layers then fail in the backward pass.
+        edge_ids = torch.arange(indices.shape[0], dtype=indices.dtype, device=indices.device)
+        edges = ("csc", (self.indptr[: num_dst + 1], indices, edge_ids))
         block = dgl.create_block(edges, num_src_nodes=num_src, num_dst_nodes=num_dst)
         block.srcdata[dgl.NID] = self.n_id[:num_src]
         block.dstdata[dgl.NID] = self.n_id[:num_dst]

@@ -12,12 +12,21 @@ from graphsys.trainers.plan import PackPlan, resolve_pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pilots:
+    """A few batches of each of a run's two schedules."""
+
+    train: Pilot
+    val: Pilot | None  # None without validation nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlans:
     """The plans of a run's two schedules."""
 
     train: PackPlan
     val: PackPlan | None  # None without validation nodes
     together: bool  # whether the batches of both may be open at once
+    pilots: Pilots
 
 
 def train_schedule(run: RunConfig, node: NodeIds) -> Schedule:
@@ -40,21 +49,37 @@ def val_schedule(run: RunConfig, node: NodeIds) -> Schedule:
     )
 
 
-def plan_run(run: RunConfig, store: Store, topology: Topology, train: Schedule, val: Schedule | None) -> RunPlans:
+def run_pilots(run: RunConfig, topology: Topology, train: Schedule, val: Schedule | None) -> Pilots:
+    """Sample a few batches of each schedule. Raises as :func:`graphsys.trainers.pilot.run_pilot`."""
+    return Pilots(train=run_pilot(run, train, topology), val=None if val is None else run_pilot(run, val, topology))
+
+
+def plan_run(
+    run: RunConfig,
+    store: Store,
+    topology: Topology,
+    train: Schedule,
+    val: Schedule | None,
+    pilots: Pilots | None = None,
+) -> RunPlans:
     """Return the plans of both schedules, within ``run.memory`` and ``run.pack.disk`` at every moment.
 
     Validation takes the mode of training where the budgets allow it, and reads rows directly where they do not. Its
     windows are made before training starts. Its batches are open beside those of training when training loses no cache
     by that, and instead of them otherwise.
 
+    Args:
+        pilots: Batches sampled already; None samples some.
+
     Raises:
         MemoryBudgetError, ConfigError: As :func:`graphsys.trainers.plan.resolve_pack`.
     """
-    pilot = run_pilot(run, train, topology)
+    pilots = pilots or run_pilots(run, topology, train, val)
+    pilot = pilots.train
     alone = resolve_pack(run, store, train, topology, pilot=pilot)
-    if val is None:
-        return RunPlans(train=alone, val=None, together=True)
-    val_plan = _plan_val(run, store, topology, val, alone)
+    if val is None or pilots.val is None:
+        return RunPlans(train=alone, val=None, together=True, pilots=pilots)
+    val_plan = _plan_val(run, store, topology, val, alone, pilots.val)
     disk = run.pack.disk - val_plan.disk_bytes
 
     def plan_train(memory: int) -> PackPlan:
@@ -65,13 +90,14 @@ def plan_run(run: RunConfig, store: Store, topology: Topology, train: Schedule, 
     except MemoryBudgetError:
         beside = None
     if beside is not None and (beside.mode, beside.num_slots) == (alone.mode, alone.num_slots):
-        return RunPlans(train=beside, val=val_plan, together=True)
+        return RunPlans(train=beside, val=val_plan, together=True, pilots=pilots)
     surplus = max(_open_bytes(val_plan) - _open_bytes(alone), 0)
-    return RunPlans(train=plan_train(run.memory - surplus), val=val_plan, together=False)
+    return RunPlans(train=plan_train(run.memory - surplus), val=val_plan, together=False, pilots=pilots)
 
 
-def _plan_val(run: RunConfig, store: Store, topology: Topology, schedule: Schedule, train: PackPlan) -> PackPlan:
-    pilot: Pilot = run_pilot(run, schedule, topology)
+def _plan_val(
+    run: RunConfig, store: Store, topology: Topology, schedule: Schedule, train: PackPlan, pilot: Pilot
+) -> PackPlan:
     disk = run.pack.disk // 2
     if train.mode != "direct":
         try:

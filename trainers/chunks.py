@@ -10,6 +10,7 @@ import numpy.typing as npt
 from graphsys.core.errors import MemoryBudgetError
 from graphsys.core.types import EdgeType, NodeIds, edge_type_key
 from graphsys.core.units import MIB, format_bytes
+from graphsys.storage.features import ReadCount
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.store import Store
 from graphsys.trainers.node_set import NodeSet
@@ -101,7 +102,7 @@ class EdgeReader:
         self._indices: FlatArray = store.array(f"{base}/indices")
         self._starts: NodeIds = self._indptr.memmap()
         self.num_nodes = self._indptr.shape[0] - 1
-        self.useful_bytes = 0  # of the edges that chunks hold
+        self.count = ReadCount()
 
     def chunks(self, limits: ChunkLimits, members: NodeSet) -> Iterator[Chunk]:
         """Yield chunks over all destinations; ``members`` holds the nodes of the chunk until the next is asked for."""
@@ -115,7 +116,8 @@ class EdgeReader:
             taken = members.grow(first, local[: reach + 1], source, limits.max_rows, limits.max_degree)
             chunk = Chunk(first=first, indptr=local[: taken + 1].copy(), source=source[: local[taken]].copy())
             del indptr, local, source
-            self.useful_bytes += chunk.source.nbytes + chunk.indptr.nbytes
+            held = chunk.source.nbytes + chunk.indptr.nbytes
+            self.count.add(useful_bytes=held, read_bytes=held)
             yield chunk
             first += taken
 

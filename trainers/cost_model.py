@@ -1,22 +1,28 @@
 """What the stages of a run should cost, from a few sampled batches, one timed step and the speed of the disk.
 
-The formulas follow what the stages do: bytes from counts, seconds from bytes and measured speeds. They are meant to
-be right within a factor of two and to rank the modes, and are printed beside what was measured.
+The formulas follow what the stages do: bytes from counts, seconds from bytes and from speeds that were measured here.
+They are printed beside what was measured.
 """
 
 import math
 from dataclasses import dataclass
 
+from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import DiskSpeed
 from graphsys.storage.features import GATHER_EXTENT, GATHER_GAP, SCAN_GAP
-from graphsys.trainers.chunks import ChunkLimits, LayerCost
+from graphsys.trainers.budget import RunPlans
+from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
 
-PLAN_ACCESS_S = 2.5e-7  # seconds to plan and route one access of a window; measured on one core
 GATHER_BYTES_S = 1.2e9  # bytes per second that a gather goes through at most, read and copied; measured on two cores
+START_NBYTES = 8  # of a node in indptr
+_INSERTED = 0.5  # of the fetched rows, those that enter the cache, about
+_WARM = 0.01  # of the topology's bytes: a pilot that read less found it in the page cache
 _PAGE = 4096
+_HEAD = 256  # of a batch
+_FRAME = 2 * _PAGE  # of a window: its header and its index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +34,16 @@ class StageCost:
     device_bytes_written: int
     useful_bytes: int
     memory_bytes: int  # data at the peak; the interpreter comes on top
+
+    def times(self, share: float) -> "StageCost":
+        """Return the cost of a part of the stage; it takes as much memory as the whole."""
+        return StageCost(
+            seconds=share * self.seconds,
+            device_bytes_read=int(share * self.device_bytes_read),
+            device_bytes_written=int(share * self.device_bytes_written),
+            useful_bytes=int(share * self.useful_bytes),
+            memory_bytes=self.memory_bytes,
+        )
 
     def as_dict(self) -> dict[str, float]:
         """Return plain JSON values."""
@@ -45,169 +61,264 @@ class Work:
     """What there is to do: sizes of the graph and of one batch, and how fast the machine is."""
 
     pilot: Pilot
+    val_pilot: Pilot | None
     schedule: Schedule
+    val_schedule: Schedule | None
     num_nodes: int
     num_edges: int
     dim: int
     topology_bytes: int
     layer_dims: tuple[int, ...]  # output columns of each layer
     width: int  # columns of the widest tensor inside a layer
+    state_channels: tuple[int, ...]  # of each layer run as passes over the rows; empty: layers take chunks of edges
+    needs_degree: bool  # whether layers need the degrees of sources
     memory: int
     validations: int  # passes over the validation nodes
-    val_batches: int
     step_s: float  # one training step
+    step_cpu_s: float  # of all cores together
+    assemble_s: float  # putting one batch's rows together, on one core
     forward_s: float  # one forward pass of the same batch
+    forward_cpu_s: float
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
+    cores: int
     disk: DiskSpeed
+    engine: EngineSpeed
+
+    @property
+    def index_nbytes(self) -> int:
+        """Bytes of a source id in the store."""
+        return (self.topology_bytes - START_NBYTES * (self.num_nodes + 1)) // max(self.num_edges, 1)
 
     @property
     def feature_bytes(self) -> int:
         """Bytes of all features."""
         return self.num_nodes * self.dim * 4
 
-    @property
-    def distinct_batches(self) -> int:
-        """Batches that are sampled, validation included."""
-        return self.schedule.num_batches + self.val_batches
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Split:
+    """The batches of training or of validation. Counts are fractions: an epoch's last batch may be short."""
+
+    work: Work
+    pilot: Pilot
+    plan: PackPlan
+    schedule: Schedule
+    passes: int  # over one epoch's batches
 
     @property
-    def read_batches(self) -> int:
-        """Batches that training reads over all epochs, validations included."""
-        return self.schedule.batches_per_epoch * self.schedule.epochs + self.val_batches * self.validations
+    def per_epoch(self) -> float:
+        return len(self.schedule.nodes) / self.schedule.batch_size
+
+    @property
+    def made(self) -> float:
+        """Batches that are sampled."""
+        return self.per_epoch * self.schedule.num_batches / max(self.schedule.batches_per_epoch, 1)
+
+    @property
+    def read(self) -> float:
+        """Batches that are read."""
+        return self.per_epoch * self.passes
+
+    @property
+    def alone(self) -> float:
+        """Share of the batches that are made before training starts."""
+        if self.schedule.samples == "frozen":
+            return 1.0
+        return min(self.plan.window_batches / max(self.schedule.num_batches, 1), 1.0)
 
     @property
     def sample_bytes(self) -> float:
-        """Bytes of one sampled batch on disk: an id per node, an index per edge, a start per expanded node."""
-        return 8 * self.pilot.mean_nodes + 5 * self.pilot.mean_edges + _PAGE
+        """Bytes of a sampled batch on disk: ids, starts, edges, labels, header and what fills the last page."""
+        return self.id_bytes + 8 * self.schedule.batch_size + _HEAD + _PAGE / 2
+
+    @property
+    def id_nbytes(self) -> int:
+        """Bytes of a global id in a window."""
+        return 4 if self.work.num_nodes <= NARROW_IDS else 8
+
+    @property
+    def id_bytes(self) -> float:
+        """Bytes of a batch's ids, starts and edges."""
+        ids = self.id_nbytes * self.pilot.mean_nodes
+        return ids + 4 * self.pilot.mean_expanded + 4 * self.pilot.mean_edges
+
+    @property
+    def fetched(self) -> float:
+        """Rows of a batch that come from the disk."""
+        if self.plan.mode == "memory":
+            return 0.0
+        if self.plan.mode == "direct":
+            return self.pilot.mean_nodes
+        batches = max(self.schedule.num_batches, 1)
+        rows = self.pilot.fetched_rows(self.plan.num_slots, window=self.plan.window_batches, num_batches=batches)
+        return rows / batches
+
+    @property
+    def window_bytes(self) -> float:
+        """Bytes of a batch in the window that training reads, feature rows left out."""
+        if self.plan.mode not in ("packed", "cached"):
+            return self.sample_bytes
+        return self.sample_bytes + 4 * self.pilot.mean_nodes + (self.id_nbytes + 8 * _INSERTED) * self.fetched
+
+    @property
+    def batch_bytes(self) -> float:
+        """Bytes of a batch in that window, feature rows included."""
+        if self.plan.mode != "packed":
+            return self.window_bytes
+        return self.window_bytes + self.fetched * self.plan.row_nbytes + _PAGE / 2  # rows start on a page of their own
+
+    @property
+    def sample_written(self) -> float:
+        """Bytes of all windows of samples."""
+        return self.made * self.sample_bytes + _FRAME * self.plan.num_windows
+
+    @property
+    def pack_read(self) -> float:
+        """Bytes that packing reads in all: samples, and one scan of the features per window."""
+        # Packing reads the ids first, and then the batches; beside training only the second pass is counted.
+        read = self.sample_written + self.alone * self.made * (self.id_nbytes * self.pilot.mean_nodes + _PAGE)
+        if self.plan.mode == "packed":
+            read += self.plan.num_windows * _scan_bytes(self.work, self.made * self.fetched / self.plan.num_windows)
+        return read
+
+    @property
+    def pack_written(self) -> float:
+        """Bytes of all packed windows; each names what the cache holds before and after."""
+        return self.made * self.batch_bytes + (_FRAME + 16 * self.plan.num_slots) * self.plan.num_windows
+
+    @property
+    def sample_s(self) -> float:
+        """Seconds of sampling everything with nothing beside it; a batch is written while others are sampled."""
+        return self.made * max(self.pilot.seconds_per_batch, self.sample_bytes / self.work.disk.write_bytes_s)
+
+    @property
+    def pack_s(self) -> float:
+        """Seconds of packing everything with nothing beside it."""
+        if self.plan.mode not in ("packed", "cached"):
+            return 0.0
+        moved = (self.pack_read + self.pack_written) / self.work.engine.pack_bytes_s
+        return self.made * self.pilot.mean_nodes * self.work.engine.plan_access_s + moved
+
+    @property
+    def step_read_s(self) -> float:
+        """Seconds until a batch's bytes are there."""
+        disk, (row_bytes, requests) = self.work.disk, _row_reads(self.work, self.plan, self.fetched)
+        gathered_s = row_bytes / GATHER_BYTES_S if self.plan.mode in ("cached", "direct") else 0.0
+        own = self.batch_bytes / disk.read_bytes_s
+        return own + max(row_bytes / disk.read_bytes_s, requests / disk.random_reads_s, gathered_s)
+
+    @property
+    def step_bytes(self) -> float:
+        """Bytes that are read for a batch."""
+        return self.batch_bytes + _row_reads(self.work, self.plan, self.fetched)[0]
 
 
-def sample_cost(work: Work, plan: PackPlan) -> StageCost:
+def _splits(work: Work, plans: RunPlans) -> list[_Split]:
+    epochs = work.schedule.epochs
+    found = [_Split(work=work, pilot=work.pilot, plan=plans.train, schedule=work.schedule, passes=epochs)]
+    if plans.val is not None and work.val_pilot is not None and work.val_schedule is not None:
+        found.append(
+            _Split(
+                work=work,
+                pilot=work.val_pilot,
+                plan=plans.val,
+                schedule=work.val_schedule,
+                passes=work.validations,
+            )
+        )
+    return found
+
+
+def sample_cost(work: Work, plans: RunPlans) -> StageCost:
     """Return the cost of sampling every window once."""
-    batches = work.distinct_batches
-    written = int(batches * work.sample_bytes)
-    read = min(work.topology_bytes, int(batches * work.pilot.mean_nodes * _PAGE))
-    compute_s = batches * work.pilot.seconds_per_batch / work.sample_threads
+    splits = _splits(work, plans)
+    written = int(sum(split.sample_written for split in splits))
+    # A pilot that read nothing found the topology in the page cache.
+    cold = work.pilot.read_bytes > _WARM * work.topology_bytes
     return StageCost(
-        seconds=compute_s + written / work.disk.write_bytes_s + read / work.disk.read_bytes_s,
-        device_bytes_read=read,
+        seconds=sum(split.sample_s * _stretch(split, _beside(work, plans)) for split in splits),
+        device_bytes_read=max(work.topology_bytes - work.pilot.read_bytes, 0) if cold else 0,
         device_bytes_written=written,
         useful_bytes=written,
-        memory_bytes=plan.producer_bytes,
+        memory_bytes=plans.train.producer_bytes,
     )
 
 
-def pack_cost(work: Work, plan: PackPlan) -> StageCost:
+def pack_cost(work: Work, plans: RunPlans) -> StageCost:
     """Return the cost of planning and packing every window once; nothing in modes that need neither."""
-    if plan.mode not in ("packed", "cached"):
-        return StageCost(seconds=0.0, device_bytes_read=0, device_bytes_written=0, useful_bytes=0, memory_bytes=0)
-    batches = work.distinct_batches
-    windows = plan.num_windows + (1 if work.val_batches else 0)
-    read, rows = batches * work.sample_bytes, 0.0
-    written = batches * _window_bytes(work, plan)
-    if plan.mode == "packed":
-        rows = batches * _fetched_rows(work, plan)
-        read += windows * _scan_bytes(work, rows / windows)
-        written += rows * plan.row_nbytes
-    plan_s = batches * work.pilot.mean_nodes * PLAN_ACCESS_S
+    splits = [split for split in _splits(work, plans) if split.plan.mode in ("packed", "cached")]
+    rows = sum(split.made * split.fetched for split in splits if split.plan.mode == "packed")
     return StageCost(
-        seconds=plan_s + read / work.disk.read_bytes_s + written / work.disk.write_bytes_s,
-        device_bytes_read=int(read),
-        device_bytes_written=int(written),
+        seconds=sum(split.pack_s * _stretch(split, _beside(work, plans)) for split in splits),
+        device_bytes_read=int(sum(split.pack_read for split in splits)),
+        device_bytes_written=int(sum(split.pack_written for split in splits)),
         useful_bytes=int(rows * work.dim * 4),
-        memory_bytes=plan.producer_bytes,
+        memory_bytes=plans.train.producer_bytes if splits else 0,
     )
 
 
-def train_cost(work: Work, plan: PackPlan) -> StageCost:
-    """Return the cost of all epochs: reading runs ahead of computing, so the slower of the two counts."""
-    rows = 0.0 if plan.mode == "memory" else _fetched_rows(work, plan)
-    row_bytes, requests = _row_reads(work, plan, rows)
-    window_bytes = _window_bytes(work, plan)
-    batch_bytes = window_bytes + row_bytes
-    gathered_s = row_bytes / GATHER_BYTES_S if plan.mode in ("cached", "direct") else 0.0
-    read_s = max(batch_bytes / work.disk.read_bytes_s, requests / work.disk.random_reads_s, gathered_s)
+def train_cost(work: Work, plans: RunPlans) -> StageCost:
+    """Return the cost of all epochs: reading, assembling and making windows go on beside the steps."""
+    plan, splits = plans.train, _splits(work, plans)
     once = work.feature_bytes if plan.mode == "memory" else 0
-    seconds = work.schedule.batches_per_epoch * work.schedule.epochs * max(work.step_s, read_s)
-    seconds += work.val_batches * work.validations * max(work.forward_s, read_s)
+    steps = dict(zip(splits, (work.step_s, work.forward_s), strict=False))
+    waits = sum(split.read * max(step_s, split.step_read_s, work.assemble_s) for split, step_s in steps.items())
+    beside = _beside(work, plans)
+    made_s = sum((1 - split.alone) * beside * (split.sample_s + split.pack_s) for split in splits)
+    seconds = max(waits, made_s, _busy_s(work, plans)) + once / work.disk.read_bytes_s
+    useful = sum(split.read * (split.id_bytes + split.fetched * work.dim * 4) for split in splits)
     return StageCost(
-        seconds=seconds + once / work.disk.read_bytes_s,
-        device_bytes_read=int(work.read_batches * batch_bytes) + once,
+        seconds=seconds,
+        device_bytes_read=int(sum(split.read * split.step_bytes for split in splits)) + once,
         device_bytes_written=0,
-        useful_bytes=int(work.read_batches * (window_bytes + rows * work.dim * 4)) + once,
+        useful_bytes=int(useful) + once,
         memory_bytes=plan.working_bytes + plan.cache_bytes + once,
     )
 
 
-def infer_cost(work: Work) -> StageCost:
-    """Return the cost of running every layer over all nodes."""
-    read = written = useful = 0
-    memory = 0
-    for before, after in zip((work.dim, *work.layer_dims), work.layer_dims, strict=False):
-        cost = LayerCost.of(before, max(before, work.width))
-        limits = ChunkLimits.of(work.memory, cost)
-        chunks = _num_chunks(work, limits)
-        read += work.topology_bytes + chunks * work.num_nodes * before * 4
-        useful += work.topology_bytes + work.num_nodes * before * 4
-        written += work.num_nodes * after * 4
-        memory = max(memory, min(work.num_nodes, limits.max_rows) * cost.row + limits.step_bytes)
-    compute_s = len(work.layer_dims) * work.num_edges * work.forward_s / max(work.forward_edges, 1)
-    return StageCost(
-        seconds=compute_s + read / work.disk.read_bytes_s + written / work.disk.write_bytes_s,
-        device_bytes_read=read,
-        device_bytes_written=written,
-        useful_bytes=useful,
-        memory_bytes=min(memory, work.memory),
+def before_training_s(work: Work, plans: RunPlans) -> float:
+    """Return the seconds of making the windows that training starts with."""
+    return sum(split.alone * (split.sample_s + split.pack_s) for split in _splits(work, plans))
+
+
+def _busy_s(work: Work, plans: RunPlans) -> float:
+    """Return the seconds that all cores need for training and for the windows that are made meanwhile."""
+    splits = _splits(work, plans)
+    steps = sum(
+        split.read * (cpu_s + work.assemble_s)
+        for split, cpu_s in zip(splits, (work.step_cpu_s, work.forward_cpu_s), strict=False)
     )
+    making = sum((1 - split.alone) * (split.sample_s * work.sample_threads + split.pack_s) for split in splits)
+    return (steps + making) / work.cores
 
 
-def table_cost(work: Work, layer: int, itemsize: int) -> StageCost:
-    """Return the cost of writing the embedding table of ``layer``, counted from 1, once it is computed."""
-    read = work.num_nodes * work.layer_dims[layer - 1] * 4
-    written = work.num_nodes * work.layer_dims[layer - 1] * itemsize
-    return StageCost(
-        seconds=read / work.disk.read_bytes_s + written / work.disk.write_bytes_s,
-        device_bytes_read=read,
-        device_bytes_written=written,
-        useful_bytes=written,
-        memory_bytes=0,
-    )
+def _beside(work: Work, plans: RunPlans) -> float:
+    """Return how much longer a stage takes beside training: the cores are shared by all that want them."""
+    steps = work.step_cpu_s + work.assemble_s
+    wanted = steps / max(work.step_s, work.assemble_s, _splits(work, plans)[0].step_read_s, 1e-9)
+    return max((wanted + 1) / work.cores, 1.0)
 
 
-def _fetched_rows(work: Work, plan: PackPlan) -> float:
-    """Rows of a batch that the cache does not hold."""
-    return work.pilot.mean_nodes * (1 - work.pilot.hit_share(plan.num_slots))
-
-
-def _window_bytes(work: Work, plan: PackPlan) -> float:
-    """Bytes of a batch in the window that training reads, feature rows left out."""
-    if plan.mode not in ("packed", "cached"):
-        return work.sample_bytes
-    return work.sample_bytes + 4 * work.pilot.mean_nodes + 10 * _fetched_rows(work, plan)  # residency
+def _stretch(split: _Split, beside: float) -> float:
+    return split.alone + (1 - split.alone) * beside
 
 
 def _row_reads(work: Work, plan: PackPlan, rows: float) -> tuple[float, float]:
-    """Bytes and requests that the rows of one batch take beside its window."""
-    if plan.mode == "packed":
-        return rows * plan.row_nbytes, 1
-    if rows < 1:
+    """Bytes and requests that the rows of one batch take from the store, beside its window."""
+    if plan.mode == "packed" or rows < 1:
         return 0.0, 1
     row = work.dim * 4
-    gap = row * (work.num_nodes / rows - 1)
-    if gap < GATHER_GAP:  # near rows share a read, so all that lies between them is read too
-        return float(work.feature_bytes), work.feature_bytes / GATHER_EXTENT
-    return rows * (row + _PAGE), rows
+    wanted = min(rows / work.num_nodes, 1 - 1e-9)
+    # Between two wanted rows lie k others with chance wanted * other^k; up to ``reach`` of them are read over.
+    other, reach = 1 - wanted, GATHER_GAP // row
+    over = other * (1 - reach * other ** (reach - 1) + (reach - 1) * other**reach) / wanted if reach else 0.0
+    nbytes = rows * row * (1 + max(over, 0.0))
+    requests = max(rows * other**reach, nbytes / GATHER_EXTENT)
+    return min(nbytes + requests * _PAGE, work.feature_bytes + requests * _PAGE), requests
 
 
 def _scan_bytes(work: Work, rows: float) -> int:
     """Bytes that a scan reads to meet ``rows`` accesses, some of them to the same node."""
     distinct = work.num_nodes * -math.expm1(-rows / work.num_nodes)
     return int(min(work.feature_bytes, distinct * (work.dim * 4 + SCAN_GAP)))
-
-
-def _num_chunks(work: Work, limits: ChunkLimits) -> int:
-    """Chunks whose rows are gathered, were sources drawn evenly; 1 when all rows fit at once."""
-    if work.num_nodes <= limits.max_rows:
-        return 1
-    edges = -work.num_nodes * math.log1p(-limits.max_rows / work.num_nodes)
-    return math.ceil(work.num_edges / max(min(edges, limits.max_edges), 1.0))

@@ -1,5 +1,6 @@
 """Exact embeddings of all nodes as a table that is looked up by external id."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,17 @@ from graphsys.core.config import RunConfig
 from graphsys.core.errors import StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
-from graphsys.storage.embeddings import BLOCK_BYTES, KIND, EmbeddingTable, TableOrigin, write_table
+from graphsys.core.types import Features
+from graphsys.storage.direct_writer import MOST_BUFFER_BYTES
+from graphsys.storage.embeddings import KIND, EmbeddingTable, TableOrigin, write_table
+from graphsys.storage.files import refuse_inside_artefact
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.manifest import check_replaceable, read_manifest
 from graphsys.trainers.inference import Trained, infer, open_trained
 from graphsys.trainers.run_folder import RunFolder, differing_keys
+from graphsys.trainers.store_arrays import check_trained_store, embedding_arrays
+
+_BUFFER_SHARE = 64  # of the memory budget, as a divisor: a buffer of vectors that are read or written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +27,13 @@ class EmbedResult:
     """A table and what it cost."""
 
     table: EmbeddingTable
+    check: StageReport  # of the store's arrays
     report: StageReport
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"path": str(self.table.path), **self.table.manifest.content, "report": self.report.as_dict()}
+        reports = {"check": self.check.as_dict(), "report": self.report.as_dict()}
+        return {"path": str(self.table.path), **self.table.manifest.content, **reports}
 
 
 def embed(
@@ -40,19 +49,22 @@ def embed(
         ArtefactError: The store or a finished training is missing, or ``out`` holds something else.
         StaleArtefactError: The training used another store or other settings, or the table at ``out`` was made from
             another store, checkpoint or config.
+        CorruptError: An array of the store, or the layer, is not as it was written.
         InputError: A value lies beyond float16.
         MemoryBudgetError: The budget is too small for exact inference.
     """
     path = out or RunFolder(run.out).embeddings
+    refuse_inside_artefact(path)
+    trained = open_trained(run)
+    layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
+    config = {"layer": layer, "dtype": run.embed.dtype}
+    if overwrite:
+        check_replaceable(path, KIND)
+    elif path.exists() and _is_current(path, trained, config):
+        check, report = (StageReport(name=name, skipped=True) for name in ("check", "embed"))
+        return EmbedResult(table=EmbeddingTable.open(path), check=check, report=report)
+    check = check_trained_store(run, trained.store, embedding_arrays(trained.store, trained.node_type), progress)
     with measure("embed") as report:
-        trained = open_trained(run)
-        layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
-        config = {"layer": layer, "dtype": run.embed.dtype}
-        if overwrite:
-            check_replaceable(path, KIND)
-        elif path.exists() and _is_current(path, trained, config):
-            report.skipped = True
-            return EmbedResult(table=EmbeddingTable.open(path), report=report)
         inference = infer(trained, progress, upto=layer)
         origin = TableOrigin(
             store=trained.store,
@@ -61,10 +73,10 @@ def embed(
             layer=layer,
             config=config,
         )
-        table = _write(path, inference.layer(layer), origin, run.embed.dtype, progress, overwrite=overwrite)
+        table = _write(path, inference.layer(layer), origin, run, progress, overwrite=overwrite)
         report.useful_bytes = inference.report.useful_bytes + table.vectors.spec.nbytes
         report.details = {"inference": inference.report.as_dict()}
-    return EmbedResult(table=table, report=report)
+    return EmbedResult(table=table, check=check, report=report)
 
 
 def _is_current(path: Path, trained: Trained, config: dict[str, Any]) -> bool:
@@ -79,14 +91,23 @@ def _is_current(path: Path, trained: Trained, config: dict[str, Any]) -> bool:
 
 
 def _write(
-    path: Path, rows: FlatArray, origin: TableOrigin, dtype: str, progress: Progress, *, overwrite: bool
+    path: Path, rows: FlatArray, origin: TableOrigin, run: RunConfig, progress: Progress, *, overwrite: bool
 ) -> EmbeddingTable:
-    step = max(1, BLOCK_BYTES // rows.spec.row_nbytes)
+    nbytes = min(MOST_BUFFER_BYTES, run.memory // _BUFFER_SHARE)
+    step = max(1, nbytes // rows.spec.row_nbytes)
     with task(progress, "write embeddings", rows.shape[0], "rows") as work:
 
-        def blocks() -> Any:
-            for _, block in rows.blocks(step):
+        def vectors() -> Iterator[Features]:
+            for _, block in rows.checked_blocks(step):
                 yield block
                 work.advance(block.shape[0])
 
-        return write_table(path, blocks(), origin=origin, dim=rows.shape[1], dtype=dtype, overwrite=overwrite)
+        return write_table(
+            path,
+            vectors(),
+            origin=origin,
+            dim=rows.shape[1],
+            dtype=run.embed.dtype,
+            overwrite=overwrite,
+            buffer_bytes=nbytes,
+        )

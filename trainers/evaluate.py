@@ -1,23 +1,28 @@
 """Exact evaluation: metrics of every split, over all neighbours of every node."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, task
-from graphsys.core.types import SPLITS
-from graphsys.core.units import KIB
-from graphsys.storage.features import ReadCount, scan_rows
+from graphsys.core.types import SPLITS, Array
+from graphsys.core.units import KIB, MIB
+from graphsys.storage.features import ReadCount
 from graphsys.storage.flat import FlatArray
+from graphsys.storage.row_blocks import READS, cut_rows, read_blocks
 from graphsys.storage.store import Store
 from graphsys.trainers.inference import infer, open_trained
 from graphsys.trainers.objective import Objective, Scores, resolve_objective
+from graphsys.trainers.store_arrays import check_trained_store, training_arrays
 
 _SCAN_SHARE = 8  # of the memory budget, as a divisor: buffers that outputs are read through
 _SCAN_LEAST = 64 * KIB
+_SCAN_MOST = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +31,13 @@ class EvaluationResult:
 
     metrics: dict[str, dict[str, float]]  # train, val, test; a split without labelled nodes is left out
     checkpoint: str  # fingerprint of the weights
+    check: StageReport  # of the store's arrays
     report: StageReport
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**self.metrics, "checkpoint": self.checkpoint, "report": self.report.as_dict()}
+        reports = {"check": self.check.as_dict(), "report": self.report.as_dict()}
+        return {**self.metrics, "checkpoint": self.checkpoint, **reports}
 
 
 def evaluate(run: RunConfig, progress: Progress = SILENT, *, overwrite: bool = False) -> EvaluationResult:
@@ -42,38 +49,53 @@ def evaluate(run: RunConfig, progress: Progress = SILENT, *, overwrite: bool = F
     Raises:
         ArtefactError: The store or a finished training is missing.
         StaleArtefactError: The training used another store or other settings.
+        CorruptError: An array of the store is not as it was written.
         MemoryBudgetError: The budget is too small for exact inference.
     """
+    trained = open_trained(run)
+    objective = resolve_objective(run.task, trained.store.node_type(trained.node_type))
+    check = check_trained_store(run, trained.store, training_arrays(trained.store, trained.node_type), progress)
     with measure("evaluate") as report:
-        trained = open_trained(run)
-        objective = resolve_objective(run.task, trained.store.node_type(trained.node_type))
         inference = infer(trained, progress, redo=overwrite)
         count = ReadCount()
-        metrics: dict[str, dict[str, float]] = {}
-        for name in SPLITS:
-            scores = _score(trained.store, trained.node_type, name, inference.last, objective, run, count, progress)
-            if scores:
-                metrics[name] = scores
+        metrics = _score(trained.store, trained.node_type, inference.last, objective, run, count, progress)
         report.skipped = inference.report.skipped
         report.useful_bytes = inference.report.useful_bytes + count.useful_bytes
         report.details = {"inference": inference.report.as_dict(), "row_bytes_read": count.read_bytes}
-    return EvaluationResult(metrics=metrics, checkpoint=trained.checkpoint.fingerprint, report=report)
+    return EvaluationResult(metrics=metrics, checkpoint=trained.checkpoint.fingerprint, check=check, report=report)
 
 
 def _score(
     store: Store,
     node_type: str,
-    split: str,
     output: FlatArray,
     objective: Objective,
     run: RunConfig,
     count: ReadCount,
     progress: Progress,
-) -> dict[str, float]:
-    node, y = store.split(node_type, split), store.labels(node_type)
-    scores = Scores(objective, torch.device("cpu"))
-    with task(progress, f"evaluate {split}", node.shape[0], "nodes") as work:
-        for place, rows in scan_rows(output, node, memory=max(run.memory // _SCAN_SHARE, _SCAN_LEAST), count=count):
-            scores.update(torch.from_numpy(rows), torch.from_numpy(y[node[place]]))
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of every split that has labels; outputs, labels and splits are read once, front to back."""
+    codes = store.split_codes(node_type)
+    if codes is None:
+        return {}
+    arrays = (output, store.label_array(node_type), codes)
+    scores = {name: Scores(objective, torch.device("cpu")) for name in SPLITS}
+    with task(progress, "evaluate", output.shape[0], "nodes") as work:
+        for rows, y, code in _blocks(arrays, run.memory, count):
+            for index, name in enumerate(SPLITS):
+                chosen = np.flatnonzero(code == 1 + index)
+                scores[name].update(torch.from_numpy(rows[chosen]), torch.from_numpy(y[chosen]))
             work.advance(rows.shape[0])
-    return scores.compute()
+    found = {name: score.compute() for name, score in scores.items()}
+    return {name: values for name, values in found.items() if values}
+
+
+def _blocks(arrays: tuple[FlatArray, ...], memory: int, count: ReadCount) -> Iterator[tuple[Array, ...]]:
+    """Yield the same rows of every array, block by block."""
+    share = min(max(memory // _SCAN_SHARE, _SCAN_LEAST), _SCAN_MOST)
+    block_rows = max(1, share // (READS + 2) // sum(array.spec.row_nbytes for array in arrays))
+    blocks = cut_rows(0, arrays[0].shape[0], block_rows)
+    streams = [read_blocks(array, blocks, block_rows=block_rows, count=count) for array in arrays]
+    for parts in zip(*streams, strict=True):
+        count.add(useful_bytes=sum(part.nbytes for _, part in parts), read_bytes=0)
+        yield tuple(part for _, part in parts)

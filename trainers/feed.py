@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +33,8 @@ class WindowFeed:
         with_degree: whether batches carry in-degrees.
         device: where the batches' tensors go.
         overwrite: replace windows of another store or other sampler settings instead of refusing them.
+        claim: descriptor of the run folder's claim, see :func:`graphsys.storage.files.claimed_folder`; needed to train
+            in a folder that another process may want.
 
     Raises:
         MemoryBudgetError, ConfigError: The budgets are too small; the message says what would do.
@@ -41,25 +42,28 @@ class WindowFeed:
     """
 
     def __init__(
-        self, run: RunConfig, store: Store, node: NodeIds, *, with_degree: bool, device: torch.device, overwrite: bool
-    ) -> None:
+        self, run: RunConfig, store: Store, node: NodeIds, *,
+        with_degree: bool, device: torch.device, overwrite: bool, claim: int | None = None,
+    ) -> None:  # fmt: skip
         name = store.node_type(run.task.node_type).name
         val_node = store.split(name, "val")
         train, val = train_schedule(run, node), val_schedule(run, val_node) if val_node.size else None
         edge_type = store.edge_type_within(name)
         self._features = store.features(name)
         self.plans = plan_run(run, store, store.topology(edge_type), train, val)
-        topology = store.topology(edge_type, in_memory=self.plans.train.mode == "memory")
+        # Fresh samples are drawn by the producer, which then holds the topology.
+        in_memory = self.plans.train.mode == "memory" and train.samples == "frozen"
+        topology = store.topology(edge_type, in_memory=in_memory)
         self._device = device
         self._memory = run.memory
         self._readers: dict[str, FeatureReader] = {}
         self._open: Loader | None = None  # of the training batches
-        self._waited_s = 0.0  # for training batches, by the loaders closed so far
-        self.stats = LoaderStats()  # of the loaders closed so far
+        self._closed = LoaderStats()  # of the loaders of training batches closed so far
+        self._validated = LoaderStats()  # of those of validation batches, and of reading all rows into memory
         self.windows = {
             split: WindowSet(
                 run, store, schedule, plan,
-                split=split, topology=topology, with_degree=with_degree, overwrite=overwrite,
+                split=split, topology=topology, with_degree=with_degree, overwrite=overwrite, claim=claim,
             )
             for split, schedule, plan in (("train", train, self.plans.train), ("val", val, self.plans.val))
             if schedule is not None and plan is not None
@@ -76,12 +80,17 @@ class WindowFeed:
         return not self.plans.together
 
     @property
+    def producer_deaths(self) -> int:
+        """How often the process that makes windows died and was replaced."""
+        return sum(windows.producer_deaths for windows in self.windows.values())
+
+    @property
     def reports(self) -> dict[str, StageReport]:
         """What the stages "sample" and "pack" cost so far, over both splits."""
         total = {name: StageReport(name=name, skipped=True) for name in ("sample", "pack")}
         for windows in self.windows.values():
             for name, part in windows.reports.items():
-                _add_report(total[name], part)
+                total[name].add(part)
         return total
 
     def prepare(self, progress: Progress, step: int) -> None:
@@ -111,8 +120,7 @@ class WindowFeed:
                 yield iter(loader)
             finally:
                 self._open = None
-                self._waited_s += loader.stats.wait_assemble_s
-                _add_stats(self.stats, loader.stats)
+                self._closed.add(loader.stats)
 
     def validation(self) -> AbstractContextManager[Iterator[MiniBatch]] | None:
         """Open one pass over the validation batches; None when there are no validation nodes."""
@@ -122,7 +130,7 @@ class WindowFeed:
     def _validation(self) -> Iterator[Iterator[MiniBatch]]:
         with self._loader("val", _START) as loader:
             yield iter(loader)
-            _add_stats(self.stats, loader.stats)
+            self._validated.add(loader.stats)
 
     def _loader(self, split: str, cursor: LoaderCursor) -> Loader:
         windows = self.windows[split]
@@ -131,13 +139,28 @@ class WindowFeed:
         if key not in self._readers:
             self._readers[key] = open_reader(self._features, windows.plan, memory=self._memory)
             if key == "memory":
-                self.stats.read_bytes += self._features.spec.nbytes
-                self.stats.useful_bytes += self._features.spec.nbytes
+                self._validated.read_bytes += self._features.spec.nbytes
+                self._validated.useful_bytes += self._features.spec.nbytes
         return Loader(windows, self._features, self._readers[key], cursor=cursor, device=self._device)
 
-    def wait_s(self) -> float:
-        """Return the seconds that training waited for batches so far, validation left out."""
-        return self._waited_s + (self._open.stats.wait_assemble_s if self._open else 0.0)
+    @property
+    def mode(self) -> str:
+        """How feature rows reach the training batches."""
+        return self.plans.train.mode
+
+    def stats(self) -> LoaderStats:
+        """Return what the training batches took so far, validation left out."""
+        total = LoaderStats()
+        total.add(self._closed)
+        if self._open is not None:
+            total.add(self._open.stats)
+        return total
+
+    def all_stats(self) -> LoaderStats:
+        """Return what all batches took so far, and reading all rows into memory."""
+        total = self.stats()
+        total.add(self._validated)
+        return total
 
     def close(self) -> None:
         """Stop every thread and let go of memory."""
@@ -153,18 +176,3 @@ class WindowFeed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _add_stats(total: LoaderStats, part: LoaderStats) -> None:
-    for item in fields(LoaderStats):
-        setattr(total, item.name, getattr(total, item.name) + getattr(part, item.name))
-
-
-def _add_report(total: StageReport, part: StageReport) -> None:
-    total.seconds += part.seconds
-    total.device_bytes_read += part.device_bytes_read
-    total.device_bytes_written += part.device_bytes_written
-    total.useful_bytes += part.useful_bytes
-    total.peak_rss_bytes = max(total.peak_rss_bytes, part.peak_rss_bytes)
-    total.skipped = total.skipped and part.skipped
-    total.details["windows"] = total.details.get("windows", 0) + part.details["windows"]

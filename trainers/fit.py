@@ -8,19 +8,22 @@ from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.files import claimed_folder
-from graphsys.storage.store import Store
+from graphsys.storage.store_check import StoreCheck
+from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch
-from graphsys.trainers.device import exact_torch, resolve_device
+from graphsys.trainers.device import exact_torch
 from graphsys.trainers.feed import WindowFeed
+from graphsys.trainers.io_account import total_io
 from graphsys.trainers.logs import RunLog, read_log
 from graphsys.trainers.loop import TrainingLoop
-from graphsys.trainers.model_factory import build_model
-from graphsys.trainers.objective import resolve_objective, training_nodes
-from graphsys.trainers.resume import find_earlier, forget, is_finished, take_over, training_parents
+from graphsys.trainers.objective import training_nodes
+from graphsys.trainers.opening import open_training
+from graphsys.trainers.resume import forget, take_over
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
+from graphsys.trainers.window_maker import remove_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,8 @@ class TrainResult:
     train: dict[str, float]  # metrics of the last epoch by name
     val: dict[str, float]  # metrics of the best epoch's validation; empty without
     history: tuple[EpochRecord, ...]
-    stages: dict[str, StageReport]  # sample, pack, train
+    io: tuple[dict[str, Any], ...]  # of each epoch: graphsys.trainers.io_account.epoch_io
+    stages: dict[str, StageReport]  # check, sample, pack, train
     skipped: bool  # True when an earlier call had finished it
 
     def as_dict(self) -> dict[str, Any]:
@@ -43,6 +47,7 @@ class TrainResult:
             "checkpoint": str(self.checkpoint),
             "epochs": self.epochs,
             "epoch_s": list(self.epoch_s),
+            "io": {"total": total_io(list(self.io), list(self.epoch_s)), "epochs": list(self.io)},
             "best_epoch": self.best_epoch,
             "train": self.train,
             "val": self.val,
@@ -52,7 +57,9 @@ class TrainResult:
         }
 
 
-def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False) -> TrainResult:
+def fit(
+    run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False, check: StoreCheck | None = None
+) -> TrainResult:
     """Train to the end and return what came out; whatever an earlier call finished is not done again.
 
     A call that was interrupted, even killed, is continued by the next one and ends with the same weights, bit by bit.
@@ -61,6 +68,7 @@ def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False)
     Args:
         run: the run; its folder receives windows, checkpoints and logs.
         overwrite: Train anew where the folder holds a training, of this run or another one.
+        check: The check of the store's arrays, where the caller has made it; None makes it here.
 
     Raises:
         StaleArtefactError: The folder holds a training or windows of another store or with other settings.
@@ -68,38 +76,41 @@ def fit(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False)
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
-    with claimed_folder(run.out):
-        return _fit(run, progress, overwrite=overwrite)
+    with claimed_folder(run.out) as claim:
+        result = _fit(run, progress, claim, overwrite=overwrite, check=check)
+        if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
+            remove_windows(RunFolder(run.out).windows("train"))
+        return result
 
 
-def _fit(run: RunConfig, progress: Progress, *, overwrite: bool) -> TrainResult:
-    device = resolve_device(run.trainer)
-    store = Store.open(run.store)
-    info = store.node_type(run.task.node_type)
-    objective = resolve_objective(run.task, info)
-    node = training_nodes(store, info.name)
-    parents = training_parents(run, store)
-    earlier = None if overwrite else find_earlier(run, store)
-    if earlier is not None and is_finished(run, earlier):
+def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool, check: StoreCheck | None) -> TrainResult:
+    job = open_training(run, overwrite=overwrite)
+    earlier, device = job.earlier, job.device
+    if earlier is not None and job.finished:
         return _skipped(run, earlier)
-    store.features(info.name)
-    model = build_model(run, info.num_features, objective.num_outputs)
-    setting = Setting(config=run.trainer, objective=objective, device=device)
+    check = check or job.check(progress)
+    node = training_nodes(job.store, job.node_type)
+    setting = Setting(config=run.trainer, objective=job.objective, device=device)
+    degree = job.model.needs_degree
     with (
         exact_torch(device, run.trainer.threads),
-        WindowFeed(run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite) as feed,
+        WindowFeed(run, job.store, node, with_degree=degree, device=device, overwrite=overwrite, claim=claim) as feed,
     ):
-        state = new_state(model, run.trainer, device)
+        state = new_state(job.model, run.trainer, device)
         if earlier is not None:
             take_over(state, earlier)
         if overwrite:
             forget(run)
         write_config(run)
+        check.remember(RunFolder(run.out).store_checked)
+        record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
         feed.prepare(progress, state.step)
+        before = _written(feed)
         with measure("train") as report:
-            path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=parents)
-        _fill_report(report, feed)
-    return _result(run, load_checkpoint(path), {**feed.reports, "train": report}, skipped=False)
+            path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=job.parents)
+        _fill_report(report, feed, by_producer=_written(feed) - before)
+    stages = {"check": check.report, **feed.reports, "train": report}
+    return _result(run, load_checkpoint(path), stages, skipped=False)
 
 
 def _log_lines(earlier: Checkpoint | None) -> int:
@@ -120,27 +131,37 @@ def _train(
         return TrainingLoop(run, state, setting, feed, log, parents=parents).run(progress)
 
 
-def _fill_report(report: StageReport, feed: WindowFeed) -> None:
-    stats = feed.stats
-    # The kernel's counter also holds what the producer of the next window read meanwhile.
+def _written(feed: WindowFeed) -> int:
+    return sum(report.device_bytes_written for report in feed.reports.values())
+
+
+def _fill_report(report: StageReport, feed: WindowFeed, *, by_producer: int) -> None:
+    stats = feed.all_stats()
+    # The kernel's counters also hold what the producer of the next windows read and wrote meanwhile.
     report.device_bytes_read = stats.read_bytes
+    report.device_bytes_written = max(report.device_bytes_written - by_producer, 0)
     report.useful_bytes = stats.useful_bytes
-    report.details = {"loader": stats.as_dict(), "plan": feed.plans.train.as_dict()}
+    report.details = {
+        "loader": stats.as_dict(),
+        "plan": feed.plans.train.as_dict(),
+        "producer_deaths": feed.producer_deaths,
+    }
 
 
 def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
-    stages = {name: StageReport(name=name, skipped=True) for name in ("sample", "pack", "train")}
+    stages = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack", "train")}
     return _result(run, earlier, stages, skipped=True)
 
 
 def _result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
-    lines = read_log(RunFolder(run.out).logs)
+    lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
     history = tuple(EpochRecord(**record) for record in final.state["history"])
     best = best_epoch(history)
     return TrainResult(
         checkpoint=final.path,
         epochs=len(history),
-        epoch_s=tuple(line["seconds"] for line in lines if line["kind"] == "epoch"),
+        epoch_s=tuple(line["seconds"] for line in lines),
+        io=tuple(line["io"] for line in lines),
         best_epoch=best,
         train=history[-1].train,
         val={} if best is None else history[best].val or {},

@@ -1,5 +1,6 @@
 """Exact inference over all nodes, out of core: one layer after the other, each kept on disk and never made twice."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -12,8 +13,8 @@ import torch
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, StaleArtefactError
 from graphsys.core.metrics import StageReport, measure
-from graphsys.core.progress import SILENT, Progress, task
-from graphsys.core.types import Features
+from graphsys.core.progress import SILENT, Progress, Task, task
+from graphsys.core.types import EdgeType, Features
 from graphsys.models.base import BatchModel, LayerwiseModel
 from graphsys.storage.features import ReadCount
 from graphsys.storage.files import atomic_folder, claimed_folder
@@ -24,15 +25,20 @@ from graphsys.storage.store import Store
 from graphsys.trainers.checkpoint import Checkpoint, final_checkpoint, load_checkpoint
 from graphsys.trainers.chunks import ChunkLimits, EdgeReader, LayerCost
 from graphsys.trainers.device import exact_torch, resolve_device
+from graphsys.trainers.edge_ranges import RangeReader
+from graphsys.trainers.layer_pass import LayerPass, layer_pass
 from graphsys.trainers.layerwise import LayerTally, layer_width, run_layer
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective
+from graphsys.trainers.passes import PassLimits, run_passes
 from graphsys.trainers.resume import changed_parents
 from graphsys.trainers.run_folder import RunFolder, differing_keys, training_identity
+from graphsys.trainers.store_arrays import check_arrays, inference_arrays
 from graphsys.trainers.whole_batches import run_whole_batches
 
 KIND = "inference"
 ROWS = "h"  # the one array of a layer
+_WRITE_SHARE = 64  # of the memory budget, as a divisor: a buffer of the output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,16 @@ class Trained:
     checkpoint: Checkpoint
     model: BatchModel  # the checkpoint's weights, in evaluation mode, on ``device``
     device: torch.device
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the type that is inferred."""
+        return self.store.node_types[self.node_type].num_nodes
+
+    @property
+    def edge_type(self) -> EdgeType:
+        """The edges that join these nodes."""
+        return self.store.edge_type_within(self.node_type)
 
     @property
     def parents(self) -> dict[str, str]:
@@ -119,6 +135,7 @@ def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = N
         redo: Make every layer again.
 
     Raises:
+        CorruptError: An array of the store is not as it was written.
         MemoryBudgetError: The budget is too small; the message says what would do.
         ConfigError: An inner layer of a network without ``forward_layer`` is wanted.
     """
@@ -131,6 +148,11 @@ def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = N
         exact_torch(trained.device, trained.run.trainer.threads),
     ):
         made = [number for number in numbers if redo or not _is_current(layer_folder(folder, number), trained)]
+        if made:
+            check = check_arrays(
+                trained.run, trained.store, inference_arrays(trained.store, trained.node_type), progress
+            )
+            check.remember(RunFolder(trained.run.out).store_checked)
         for number in made:
             details = _make_layer(trained, folder, number, progress)
             report.details[f"layer-{number}"] = details
@@ -139,45 +161,81 @@ def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = N
     return Inference(folder=folder, num_layers=trained.run.num_layers, report=report)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Blocks:
+    """The outputs of a layer on their way to the disk."""
+
+    blocks: Iterable[Features]
+    edges: ReadCount  # filled as the blocks are made
+    write_buffer: int  # bytes of each buffer that they are written through
+
+
 def _make_layer(trained: Trained, folder: Path, number: int, progress: Progress) -> dict[str, Any]:
-    info = trained.store.node_types[trained.node_type]
-    edges = EdgeReader(trained.store, trained.store.edge_type_within(info.name))
     tally = LayerTally(rows=ReadCount())
-    with task(progress, f"infer layer {number}", info.num_nodes, "nodes") as work:
-        if isinstance(trained.model, LayerwiseModel):
-            below = _below(trained, folder, number)
-            cost = LayerCost.of(below.shape[1], layer_width(trained.model, below.shape[1]))
-            blocks = run_layer(
-                trained.model,
-                number - 1,
-                below,
-                edges,
-                limits=ChunkLimits.of(trained.run.memory, cost),
-                cost=cost,
-                device=trained.device,
-                tally=tally,
-                task=work,
-            )
-        else:
-            _check_last_only(trained, number)
-            blocks = run_whole_batches(
-                trained.model,
-                trained.store,
-                info.name,
-                memory=trained.run.memory,
-                device=trained.device,
-                tally=tally,
-                task=work,
-            )
-        spec = _write_layer(layer_folder(folder, number), blocks, trained.parents, number)
+    started = time.perf_counter()
+    with task(progress, f"infer layer {number}", trained.num_nodes, "nodes") as work:
+        made = _blocks(trained, folder, number, tally, work)
+        spec = _write_layer(layer_folder(folder, number), made, trained.parents, number)
     return {
         "chunks": tally.chunks,
         "steps": tally.steps,
-        "useful_bytes": tally.rows.useful_bytes + edges.useful_bytes,
+        "seconds": round(time.perf_counter() - started, 3),
+        "useful_bytes": tally.rows.useful_bytes + made.edges.useful_bytes,
         "row_bytes_read": tally.rows.read_bytes,
-        "edge_bytes_read": edges.useful_bytes,
+        "edge_bytes_read": made.edges.read_bytes,
         "bytes_written": spec.nbytes,
     }
+
+
+def _blocks(trained: Trained, folder: Path, number: int, tally: LayerTally, work: Task) -> _Blocks:
+    """Return how layer ``number`` is made: in passes over the rows, in chunks of destinations, or in whole batches."""
+    if not isinstance(trained.model, LayerwiseModel):
+        _check_last_only(trained, number)
+        return _whole_batches(trained, tally, work)
+    layer = layer_pass(trained.model, number - 1, trained.device)
+    below = _below(trained, folder, number)
+    if layer is None:
+        return _chunked(trained, trained.model, number - 1, below, tally, work)
+    return _passes(trained, layer, below, tally, work)
+
+
+def _passes(trained: Trained, layer: LayerPass, below: FlatArray, tally: LayerTally, work: Task) -> _Blocks:
+    edges = RangeReader(trained.store, trained.edge_type)
+    limits = PassLimits.of(
+        trained.run.memory,
+        num_nodes=trained.num_nodes,
+        dim=below.shape[1],
+        width=layer_width(trained.model, below.shape[1]),
+        state_nbytes=4 * layer.state_channels,
+    )
+    threads = torch.get_num_threads()
+    blocks = run_passes(layer, below, edges, limits=limits, threads=threads, tally=tally, task=work)
+    return _Blocks(blocks=blocks, edges=edges.count, write_buffer=limits.write_buffer)
+
+
+def _chunked(
+    trained: Trained, model: LayerwiseModel, index: int, below: FlatArray, tally: LayerTally, work: Task
+) -> _Blocks:
+    edges = EdgeReader(trained.store, trained.edge_type)
+    cost = LayerCost.of(below.shape[1], layer_width(model, below.shape[1]))
+    limits = ChunkLimits.of(trained.run.memory, cost)
+    blocks = run_layer(
+        model, index, below, edges, limits=limits, cost=cost, device=trained.device, tally=tally, task=work
+    )
+    return _Blocks(blocks=blocks, edges=edges.count, write_buffer=trained.run.memory // _WRITE_SHARE)
+
+
+def _whole_batches(trained: Trained, tally: LayerTally, work: Task) -> _Blocks:
+    blocks = run_whole_batches(
+        trained.model,
+        trained.store,
+        trained.node_type,
+        memory=trained.run.memory,
+        device=trained.device,
+        tally=tally,
+        task=work,
+    )
+    return _Blocks(blocks=blocks, edges=ReadCount(), write_buffer=trained.run.memory // _WRITE_SHARE)
 
 
 def _below(trained: Trained, folder: Path, number: int) -> FlatArray:
@@ -212,9 +270,9 @@ def _is_current(folder: Path, trained: Trained) -> bool:
     return (folder / MANIFEST_NAME).is_file() and read_manifest(folder, KIND).parents == trained.parents
 
 
-def _write_layer(folder: Path, blocks: Iterable[Features], parents: dict[str, str], number: int) -> FlatSpec:
+def _write_layer(folder: Path, made: _Blocks, parents: dict[str, str], number: int) -> FlatSpec:
     with atomic_folder(folder, overwrite=True) as partial:
-        spec = _write_rows(partial / ROWS, blocks)
+        spec = _write_rows(partial / ROWS, made)
         content = {"layer": number, "num_rows": spec.shape[0], "dim": spec.shape[1]}
         files = write_groups(partial, [ROWS], content)
         write_manifest(
@@ -224,10 +282,10 @@ def _write_layer(folder: Path, blocks: Iterable[Features], parents: dict[str, st
     return spec
 
 
-def _write_rows(folder: Path, blocks: Iterable[Features]) -> FlatSpec:
-    stream = iter(blocks)
+def _write_rows(folder: Path, made: _Blocks) -> FlatSpec:
+    stream = iter(made.blocks)
     first = next(stream)
-    writer = FlatWriter(folder, np.float32, first.shape[1:])
+    writer = FlatWriter(folder, np.float32, first.shape[1:], buffer_bytes=max(made.write_buffer, 1))
     try:
         for block in chain([first], stream):
             writer.append(block)

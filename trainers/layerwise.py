@@ -75,8 +75,8 @@ def run_layer(
             tally.steps += 1
             step = _Step.cut(chunk, part, local, start, stop)
             hop = LayerHop(
-                edge_index=torch.from_numpy(step.edge_index).to(device),
-                num_dst=stop - start,
+                indptr=torch.from_numpy(step.indptr).to(device),
+                indices=torch.from_numpy(step.indices).to(device),
                 in_degree=_degrees(edges, part, step.node).to(device) if model.needs_degree else None,
             )
             with torch.no_grad():
@@ -125,7 +125,8 @@ class _Step:
     """Destinations [a, b) of a chunk with their sources, in positions of their own: destinations first."""
 
     node: NodeIds  # [S] rows of the chunk
-    edge_index: npt.NDArray[np.int64]  # [2, E] local
+    indptr: NodeIds  # [num_dst + 1] from 0
+    indices: npt.NDArray[np.int64]  # [E] positions in ``node``
 
     @classmethod
     def cut(cls, chunk: Chunk, part: _Part, local: NodeSet, start: int, stop: int) -> "_Step":
@@ -143,10 +144,7 @@ class _Step:
         position += np.where(source < low, num_dst, num_dst - (above - below))
         inside = (source >= low) & (source < high)
         position[inside] = source[inside] - low
-        edge_index = np.empty((2, end - begin), np.int64)
-        edge_index[0] = position
-        edge_index[1] = np.repeat(np.arange(num_dst), np.diff(chunk.indptr[start : stop + 1]))
-        return cls(node=node, edge_index=edge_index)
+        return cls(node=node, indptr=chunk.indptr[start : stop + 1] - begin, indices=position)
 
 
 def _degrees(edges: EdgeReader, part: _Part, row: NodeIds) -> torch.Tensor:

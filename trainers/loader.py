@@ -6,26 +6,35 @@ neither the threads nor the mode.
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import torch
 
 from graphsys.core.errors import ConfigError
-from graphsys.core.metrics import device_bytes
 from graphsys.core.types import LoaderCursor
 from graphsys.storage.features import FeatureReader
 from graphsys.storage.flat import FlatArray
+from graphsys.trainers.activity import Activity
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.channel import Channel
-from graphsys.trainers.read_ahead import LoaderStats, Read, ReadAhead
+from graphsys.trainers.read_ahead import WAITS, LoaderStats, Read, ReadAhead
 from graphsys.trainers.rows import fetched_rows, open_rows
+from graphsys.trainers.rows_bound import RowsBound
 from graphsys.trainers.windows import WindowSet
 
 _FIRST = LoaderCursor(epoch=0, next_batch_id=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A batch for the consumer, and what it took."""
+
+    batch: MiniBatch
+    stats: LoaderStats
 
 
 class Loader:
@@ -55,13 +64,16 @@ class Loader:
         self._steps = _steps_from(windows, cursor)
         self._given = self._steps.start  # steps before this one are with the consumer
         self._stats = LoaderStats()
-        self._window_bytes = 0  # read from windows
-        self._before = reader.count.read_bytes, device_bytes()[0]
+        self._from_store = reader.count.read_bytes
+        self._activity = Activity(("assemble", *(name for name in WAITS if name != "assemble")))
         self._stop = threading.Event()
-        self._channel: Channel[MiniBatch] = Channel()
+        self._channel: Channel[_Ready] = Channel()
         self._dim = features.shape[1]
         self._rows = open_rows(windows.plan, features, reader, threads=threads)
-        self._ahead = ReadAhead(windows, self._rows, self._steps, stop=self._stop, stats=self._stats, threads=threads)
+        self._ahead = ReadAhead(
+            windows, self._rows, self._steps, stop=self._stop, activity=self._activity, threads=threads
+        )
+        self._bound = RowsBound(windows.plan, windows.schedule.batches_per_epoch)
         self._assembler = ThreadPoolExecutor(1, thread_name_prefix="graphsys-assemble")
         self._outcome: Future[None] | None = None
 
@@ -77,10 +89,10 @@ class Loader:
 
     @property
     def stats(self) -> LoaderStats:
-        """What the loader did so far."""
-        from_store, device = self._before
-        self._stats.read_bytes = self._window_bytes + self._reader.count.read_bytes - from_store
-        self._stats.device_bytes = device_bytes()[0] - device
+        """What the loader did for the batches given out so far; reads of the next ones from the store count too."""
+        from_store = self._reader.count.read_bytes
+        self._stats.read_bytes += from_store - self._from_store
+        self._from_store = from_store
         return self._stats
 
     def __iter__(self) -> Iterator[MiniBatch]:
@@ -111,10 +123,15 @@ class Loader:
         return position // self._windows.plan.window_batches
 
     def _wait(self) -> MiniBatch | None:
-        started = time.perf_counter()
-        batch = self._channel.get()
-        self._stats.wait_assemble_s += time.perf_counter() - started
-        return batch
+        before = self._activity.seconds()
+        ready = self._channel.get()
+        for name, seconds in self._activity.seconds().items():
+            wait = f"wait_{name}_s"
+            setattr(self._stats, wait, getattr(self._stats, wait) + seconds - before[name])
+        if ready is None:
+            return None
+        self._stats.add(ready.stats)
+        return ready.batch
 
     def _assemble_all(self) -> None:
         first = True
@@ -124,29 +141,38 @@ class Loader:
                 if first or step.index == 0:
                     self._rows.enter(step.window, step.index)
                     first = False
+                stats = self._count(read)
                 batch = self._assemble(read)
                 self._ahead.hand_back(read)
                 if step.is_last_of_window:
                     self._windows.release(step.window_index)
-                self._channel.put(batch)
+                self._channel.put(_Ready(batch=batch, stats=stats))
         finally:
             self._channel.finish()
 
     def _assemble(self, read: Read) -> MiniBatch:
+        self._activity.enter("assemble")
         x = read.assemble()
-        self._count(read)
         batch = MiniBatch.assemble(read.batch.sampled, x, read.batch.y, epoch=read.step.epoch)
-        return batch.to(self._device)
+        self._activity.enter("transfer")
+        batch = batch.to(self._device)
+        self._activity.enter("assemble")
+        return batch
 
-    def _count(self, read: Read) -> None:
-        stats, sampled, entry = self._stats, read.batch.sampled, read.step.entry
+    def _count(self, read: Read) -> LoaderStats:
+        sampled, entry = read.batch.sampled, read.step.entry
         fetched = fetched_rows(self._rows, entry)
-        stats.batches += 1
-        stats.rows_fetched += fetched
-        stats.rows_hit += entry.num_nodes - fetched
         ids = sampled.node.nbytes + sampled.indptr.nbytes + sampled.indices.nbytes
-        stats.useful_bytes += fetched * self._dim * 4 + ids
-        self._window_bytes += entry.nbytes
+        traced, bound = self._bound.see(read.batch, self._rows.held)
+        return LoaderStats(
+            batches=1,
+            rows_hit=entry.num_nodes - fetched,
+            rows_fetched=fetched,
+            rows_traced=traced,
+            rows_bound=bound,
+            useful_bytes=fetched * self._dim * 4 + ids,
+            read_bytes=entry.nbytes,
+        )
 
     def close(self) -> None:
         """Stop all threads of the loader and wait for them; the windows go on."""

@@ -13,8 +13,8 @@ from typing import Any, Self
 from torch.utils.tensorboard import SummaryWriter
 
 from graphsys.storage.files import disk_errors, write_bytes
+from graphsys.storage.run_log import LOG_NAME, read_lines
 
-JSONL_NAME = "metrics.jsonl"
 TENSORBOARD_NAME = "tensorboard"
 
 
@@ -29,7 +29,7 @@ class RunLog:
             num_lines: Lines of ``metrics.jsonl`` to keep.
             step: Optimizer steps taken; TensorBoard hides what was logged after it.
         """
-        self.path = folder / JSONL_NAME
+        self.path = folder / LOG_NAME
         self.lines = read_log(folder)[:num_lines]  # what was logged before, as dicts
         self.num_lines = len(self.lines)
         write_bytes(self.path, b"".join(_encode(line) for line in self.lines))
@@ -69,18 +69,7 @@ class RunLog:
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Return the whole lines of the ``metrics.jsonl`` in ``folder``; none when there is no such file."""
-    path = folder / JSONL_NAME
-    if not path.exists():
-        return []
-    with disk_errors("read", path):
-        raw = path.read_bytes()
-    lines: list[dict[str, Any]] = []
-    for text in raw.splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break  # a killed run may leave half a line; what follows it was never counted
-    return lines
+    return read_lines(folder / LOG_NAME)
 
 
 def _encode(line: dict[str, Any]) -> bytes:

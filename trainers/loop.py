@@ -4,15 +4,17 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from graphsys.core.config import RunConfig
-from graphsys.core.progress import Progress, Task, task
+from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.types import LoaderCursor
 from graphsys.storage.manifest import Manifest
 from graphsys.trainers.checkpoint import KIND, checkpoint_path, prune_checkpoints, save_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
+from graphsys.trainers.io_account import EpochAccount, waiting_line
 from graphsys.trainers.logs import RunLog
+from graphsys.trainers.read_ahead import LoaderStats
 from graphsys.trainers.run_folder import RunFolder, training_identity
 from graphsys.trainers.state import TrainState
 from graphsys.trainers.step import LabelledBatch, Setting, check_finite, train_step, validate
@@ -37,8 +39,12 @@ class Feed(Protocol):
     def validation(self) -> AbstractContextManager[Iterable[LabelledBatch]] | None:
         """Open one pass over the validation batches; None when the graph has none."""
 
-    def wait_s(self) -> float:
-        """Return the seconds that training waited for batches so far."""
+    @property
+    def mode(self) -> str:
+        """How feature rows reach the training batches: the mode of their plan."""
+
+    def stats(self) -> LoaderStats:
+        """Return what the training batches took so far."""
 
 
 class TrainingLoop:
@@ -62,14 +68,20 @@ class TrainingLoop:
         self._parents = parents
         self._folder = RunFolder(run.out).checkpoints
         self._lr = 0.0
-        self._epoch_started = time.perf_counter() - _open_epoch_seconds(log)
+        self._progress: Progress = SILENT
+        open_epoch = _open_epoch(log)
+        self._epoch_started = time.perf_counter() - open_epoch["seconds"]
+        self._account = EpochAccount(run.out, feed.stats(), open_epoch["io"])
 
     def run(self, progress: Progress) -> Path:
         """Train to the end; return the final checkpoint."""
+        self._progress = progress
         config, state, feed = self._run.trainer, self._state, self._feed
         self._set_learning_rate()
-        steps_left = config.epochs * feed.steps_per_epoch - state.step
-        with task(progress, "train", max(steps_left, 0), "batches") as bar:
+        num_steps = config.epochs * feed.steps_per_epoch
+        if state.step:
+            progress.message(f"going on from step {state.step:,} of {num_steps:,}")
+        with task(progress, "train", max(num_steps - state.step, 0), "batches") as bar:
             while not self._done:
                 before = state.step
                 with feed.train(state.cursor(feed.steps_per_epoch)) as batches:
@@ -117,12 +129,15 @@ class TrainingLoop:
             self._save(final=False)
 
     def _clock(self) -> dict[str, float]:
-        return {"seconds": time.perf_counter() - self._epoch_started, "wait_s": self._feed.wait_s()}
+        return {"seconds": time.perf_counter() - self._epoch_started}
+
+    def _take_account(self) -> None:
+        self._account.take(self._feed.stats())
 
     def _end_epoch(self) -> None:
         state, config = self._state, self._run.trainer
         check_finite(state, config)
-        clock = self._clock()
+        clock = self._close_account()
         train = {"loss": float(state.epoch_loss) / state.epoch_rows}
         val = self._validate() if self._validation_due() else None
         rank = self._setting.objective.rank(val) if val else None
@@ -134,6 +149,16 @@ class TrainingLoop:
         self._log.write("epoch", state.step, {**values, **clock})
         self._set_learning_rate()
         self._epoch_started = time.perf_counter()
+        self._account.restart(self._feed.stats())
+
+    def _close_account(self) -> dict[str, Any]:
+        """Return the seconds and the bytes of the epoch that ends; say what it waited for."""
+        seconds = self._clock()["seconds"]
+        self._take_account()
+        io = self._account.close(self._feed.mode, seconds)
+        if (line := waiting_line(io, self._state.epoch, seconds)) is not None:
+            self._progress.message(line)
+        return {"seconds": seconds, "io": io}
 
     def _validation_due(self) -> bool:
         number = self._state.epoch + 1
@@ -154,8 +179,10 @@ class TrainingLoop:
     def _save(self, *, final: bool) -> Path:
         state = self._state
         check_finite(state, self._run.trainer)
-        # The line tells a resumed run how long its open epoch has taken; the checkpoint counts it.
-        self._log.write("checkpoint", state.step, {"epoch": state.epoch, "final": final, **self._clock()})
+        # The line tells a resumed run what its open epoch has taken; the checkpoint counts it.
+        self._take_account()
+        line = {"epoch": state.epoch, "final": final, **self._clock(), "io": self._account.saved()}
+        self._log.write("checkpoint", state.step, line)
         self._log.flush()
         path = checkpoint_path(self._folder, state.step)
         save_checkpoint(path, {**state.as_dict(), "log_lines": self._log.num_lines}, self._manifest(final=final))
@@ -181,9 +208,10 @@ class TrainingLoop:
         return Manifest(kind=KIND, config=training_identity(self._run), parents=self._parents, content=content)
 
 
-def _open_epoch_seconds(log: RunLog) -> float:
-    last = log.lines[-1] if log.lines else None
-    return float(last["seconds"]) if last and last["kind"] == "checkpoint" else 0.0
+def _open_epoch(log: RunLog) -> dict[str, Any]:
+    """Return the seconds and sums of the epoch that the last checkpoint left open."""
+    last = log.lines[-1] if log.lines else {"kind": "none"}
+    return last if last["kind"] == "checkpoint" else {"seconds": 0.0, "io": None}
 
 
 def _note(record: EpochRecord) -> str:

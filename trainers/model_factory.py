@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from graphsys.core.config import ModelConfig, RunConfig
 from graphsys.core.errors import ConfigError
 from graphsys.core.seeding import derive_key
-from graphsys.models.adapters import DglAdapter, PygAdapter, guard_methods
+from graphsys.models.adapters import DglAdapter, PygAdapter, adapt_batch_model
 from graphsys.models.base import BatchModel
 from graphsys.models.gat import GAT
 from graphsys.models.gcn import GCN
@@ -70,7 +70,7 @@ def _user_model(path: str, config: ModelConfig, num_features: int, num_outputs: 
             f"model.class {path} has {module.num_layers} layers and sampler.fanouts has {num_layers} entries; "
             f"give one fanout per layer"
         )
-    return guard_methods(module, out_channels=num_outputs)
+    return adapt_batch_model(module, out_channels=num_outputs)
 
 
 def import_class(path: str) -> type[nn.Module]:

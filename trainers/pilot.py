@@ -1,18 +1,21 @@
-"""A few batches sampled ahead of everything else: how large they are and how far they overlap."""
+"""A few batches sampled ahead of everything else: how large they are, how far they overlap, how long they took."""
 
+import os
 import time
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphsys.core.config import RunConfig
-from graphsys.core.types import BatchKey, NodeIds, Topology
+from graphsys.core.metrics import device_bytes
+from graphsys.core.types import BatchKey, NodeIds, SampledBatch, Topology
 from graphsys.core.units import MIB
-from graphsys.samplers.neighbor import sample_neighbors
+from graphsys.samplers.neighbor import BYTES_PER_EDGE, sample_neighbors
 from graphsys.samplers.schedule import Schedule
+from graphsys.trainers.trace_model import fetched_rows, fit_frequencies
 
-PILOT_BATCHES = 8
+PILOT_BATCHES = 16
 _LEAST_MEMORY = 64 * MIB  # for one batch, whatever the budget: its size tells which budget would do
 _MARGIN = 1.15  # the largest of a run's batches over the largest of the pilot's
 
@@ -24,38 +27,25 @@ class Pilot:
     num_graph_nodes: int  # N
     mean_nodes: float  # distinct nodes per batch
     mean_edges: float  # sampled edges per batch
+    mean_expanded: float  # nodes per batch whose in-edges were sampled
     max_nodes: int  # upper estimate over the whole schedule
     max_edges: int
-    shared: tuple[tuple[int, ...], ...]  # [K][K] nodes of pilot batch i that j + 1 of the K batches hold
-    seconds_per_batch: float  # on one thread; no decision depends on it
+    frequencies: tuple[float, ...]  # how often nodes are accessed, as of trace_model.fit_frequencies
+    seconds_per_batch: float  # of wall time with all sampling threads at work; no decision depends on it
+    read_bytes: int  # of the device, while the pilot was sampled; no decision depends on it
 
-    def hit_share(self, num_slots: int) -> float:
-        """Return the share of a batch's rows that a cache of ``num_slots`` rows serves, estimated from below.
-
-        Each pilot batch is looked up in the rows that most of the others want; slots that those leave free are taken
-        to hold any of the other nodes with equal chance. An optimal plan does better.
-        """
-        if num_slots >= self.num_graph_nodes:
-            return 1.0
-        total = sum(sum(counts) for counts in self.shared)
-        return sum(self._hits(index, num_slots) for index in range(len(self.shared))) / max(total, 1)
-
-    def _hits(self, index: int, num_slots: int) -> float:
-        own, num_batches = self.shared[index], len(self.shared)
-        hits, free, left = 0.0, float(num_slots), float(self.num_graph_nodes)
-        for count in range(num_batches - 1, 0, -1):
-            wanted = own[count]  # rows of this batch that ``count`` others hold too
-            # Every node is counted once by each batch that holds it.
-            everywhere = sum(counts[count - 1] for counts in self.shared) / count
-            rows = everywhere - own[count - 1] + wanted  # rows that ``count`` of the others hold
-            kept = min(free, rows)
-            hits += wanted * kept / max(rows, 1)
-            free, left = free - kept, left - rows
-        return hits + (sum(own) - hits) * free / max(left, 1)
+    def fetched_rows(self, num_slots: int, *, window: int, num_batches: int) -> float:
+        """Return the rows that ``num_batches`` batches take from beyond the cache, in windows of ``window``."""
+        if not num_slots:
+            return self.mean_nodes * num_batches
+        rows = fetched_rows(
+            self.frequencies, self.num_graph_nodes, num_slots=num_slots, window=window, num_batches=num_batches
+        )
+        return min(rows, self.mean_nodes * num_batches)
 
 
 def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
-    """Sample up to eight batches spread over the schedule; the result depends on the arguments only, times aside.
+    """Sample up to sixteen batches spread over the schedule; the result depends on the arguments only, times aside.
 
     Args:
         topology: in-edges of the graph; may be memory-mapped.
@@ -63,31 +53,62 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     Raises:
         MemoryBudgetError: Sampling a single batch takes more than ``run.memory`` and 64 MiB.
     """
-    positions = _pilot_positions(schedule)
-    sizes: list[tuple[int, int]] = []
-    trace: list[NodeIds] = []
-    seconds: list[float] = []
-    for position in positions:
-        seeds = schedule.seeds(int(position))
-        key = BatchKey(seed=schedule.seed, epoch=seeds.epoch, batch_id=seeds.batch_id)
-        started = time.perf_counter()
-        batch = sample_neighbors(
-            topology, seeds.node, run.sampler.fanouts, key=key, memory=max(run.memory, _LEAST_MEMORY)
+    memory = max(run.memory, _LEAST_MEMORY)
+    tally = _Tally(topology.num_nodes)
+    read_before = device_bytes()[0]
+
+    def sample(seeds: NodeIds, key: BatchKey) -> SampledBatch:
+        return sample_neighbors(
+            topology,
+            seeds,
+            run.sampler.fanouts,
+            key=key,
+            replace=run.sampler.replace,
+            weighted=run.sampler.weighted,
+            memory=memory,
         )
-        seconds.append(time.perf_counter() - started)
-        sizes.append((batch.num_nodes, batch.num_edges))
-        trace.append(batch.node)
-    nodes, edges = np.array(sizes).T
-    return Pilot(
-        num_graph_nodes=topology.num_nodes,
-        mean_nodes=float(nodes.mean()),
-        mean_edges=float(edges.mean()),
-        max_nodes=min(int(nodes.max() * _MARGIN) + 1, topology.num_nodes),
-        max_edges=min(int(edges.max() * _MARGIN) + 1, topology.num_edges),
-        shared=count_shared(trace),
-        # The first call compiles the kernel, so it says nothing about speed.
-        seconds_per_batch=float(np.median(seconds[1:] or seconds)),
-    )
+
+    positions = _pilot_positions(schedule)
+    jobs = [(schedule.seeds(int(position)).node, schedule.key(int(position))) for position in positions]
+    tally.add(sample(*jobs[0]))  # compiles the kernels, so it says nothing about speed
+    # As many at a time as fit the budget; the first batch tells how many that are.
+    threads = max(1, min(run.sampler.threads or len(os.sched_getaffinity(0)), memory // max(tally.largest_bytes, 1)))
+    started = time.perf_counter()
+    with ThreadPoolExecutor(threads, thread_name_prefix="graphsys-pilot") as pool:
+        for first in range(1, len(jobs), threads):
+            for batch in pool.map(lambda job: sample(*job), jobs[first : first + threads]):
+                tally.add(batch)
+    seconds = (time.perf_counter() - started) / max(len(jobs) - 1, 1)
+    return tally.pilot(topology, seconds, device_bytes()[0] - read_before)
+
+
+class _Tally:
+    """Sums over the pilot's batches, which need not be kept."""
+
+    def __init__(self, num_nodes: int) -> None:
+        self._met = np.zeros(num_nodes, np.uint8)
+        self._sizes: list[tuple[int, int, int]] = []
+        self.largest_bytes = 0
+
+    def add(self, batch: SampledBatch) -> None:
+        self._met[batch.node] += 1
+        self._sizes.append((batch.num_nodes, batch.num_edges, batch.indptr.shape[0] - 1))
+        self.largest_bytes = max(self.largest_bytes, BYTES_PER_EDGE * batch.num_edges)
+
+    def pilot(self, topology: Topology, seconds_per_batch: float, read_bytes: int) -> Pilot:
+        nodes, edges, expanded = np.array(self._sizes).T
+        met = np.bincount(self._met, minlength=len(self._sizes) + 1)
+        return Pilot(
+            num_graph_nodes=topology.num_nodes,
+            mean_nodes=float(nodes.mean()),
+            mean_edges=float(edges.mean()),
+            mean_expanded=float(expanded.mean()),
+            max_nodes=min(int(nodes.max() * _MARGIN) + 1, topology.num_nodes),
+            max_edges=min(int(edges.max() * _MARGIN) + 1, topology.num_edges),
+            frequencies=fit_frequencies(met, len(self._sizes)),
+            seconds_per_batch=seconds_per_batch,
+            read_bytes=read_bytes,
+        )
 
 
 def _pilot_positions(schedule: Schedule) -> NodeIds:
@@ -97,10 +118,3 @@ def _pilot_positions(schedule: Schedule) -> NodeIds:
     total = schedule.num_batches // per_epoch * full
     chosen = np.unique(np.linspace(0, total - 1, min(PILOT_BATCHES, total)).astype(np.int64))
     return chosen // full * per_epoch + chosen % full
-
-
-def count_shared(trace: Sequence[NodeIds]) -> tuple[tuple[int, ...], ...]:
-    """Return [K][K]: how many nodes of batch i are held by j + 1 of the K batches of ``trace``, itself included."""
-    node, count = np.unique(np.concatenate(trace), return_counts=True)
-    held = [count[np.searchsorted(node, batch)] for batch in trace]
-    return tuple(tuple(np.bincount(counts - 1, minlength=len(trace)).tolist()) for counts in held)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.types import Topology
-from graphsys.core.units import format_bytes
+from graphsys.core.units import MIB, format_bytes
 from graphsys.samplers.neighbor import BYTES_PER_EDGE
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.codec import row_nbytes
@@ -27,6 +27,9 @@ PLANNING_SHARE = 1 / 3  # of the budget that planning a window may take
 READ_AHEAD = 4  # batches read before they are needed, where memory allows
 MIN_READ_AHEAD = 2  # one is read while another is assembled
 _SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, and a batch larger than any before
+BOUND_BYTES = 16 * MIB  # most that comparing the rows read with the fewest possible may take
+_BOUND_SHARE = 32  # and of the memory budget, as a divisor
+_ROWS_MARGIN = 1.1  # over the rows that the pilot foretells
 ASSEMBLED = 2  # batches assembled and waiting for the trainer, or in its hands
 
 
@@ -48,6 +51,7 @@ class PackPlan:
     disk_bytes: int  # upper estimate of the disk space that windows occupy at one time
     reason: str  # why this mode, for people
     notes: tuple[str, ...] = ()  # settings that the budget changed, for people
+    bound_bytes: int = 0  # memory for comparing the rows read with the fewest possible; 0: they are not compared
 
     @property
     def cache_bytes(self) -> int:
@@ -145,6 +149,12 @@ class _Scene:
         assembled = nodes * self.dim * 4 + 16 * edges  # x, and edge_index int64
         return read_ahead * read + ASSEMBLED * assembled + self._step_bytes()
 
+    def bound_bytes(self, mode: Mode, slots: int, free: int) -> int:
+        """Bytes for following an epoch's accesses in modes with a cache; making windows comes first."""
+        window = 1 if self.run.pack.window == "auto" else min(self.run.pack.window, self.schedule.num_batches)
+        left = free - max(self.window_memory(mode, window, slots), int(self.memory * PLANNING_SHARE))
+        return max(min(BOUND_BYTES, self.memory // _BOUND_SHARE, left), 0) if slots else 0
+
     def _step_bytes(self) -> int:
         # Messages of the widest layer, which are weighed or counted in a copy, and what layers keep to go backward.
         nodes, edges, hidden = self.pilot.max_nodes, self.pilot.max_edges, self.run.model.hidden
@@ -181,7 +191,9 @@ class _Scene:
         working = self.working_bytes(mode, read_ahead)
         resident = self.memory_mode_bytes if mode == "memory" else working + slots * self.row
         self._check_memory(mode, resident + self.window_memory(mode, 1, slots), slots)
-        batches = self.window_batches(mode, slots, self.memory - resident)
+        bound = self.bound_bytes(mode, slots, self.memory - resident)
+        free = self.memory - resident - bound
+        batches = self.window_batches(mode, slots, free)
         return PackPlan(
             mode=mode,
             window_batches=batches,
@@ -192,11 +204,12 @@ class _Scene:
             read_ahead=read_ahead,
             max_nodes=self.pilot.max_nodes,
             max_edges=self.pilot.max_edges,
-            working_bytes=working,
-            producer_bytes=self.memory - resident,
+            working_bytes=working + bound,
+            producer_bytes=free,
             disk_bytes=self.disk_bytes(mode, batches, slots),
             reason=reason,
             notes=notes,
+            bound_bytes=bound,
         )
 
     def window_memory(self, mode: Mode, batches: int, slots: int) -> int:
@@ -245,15 +258,14 @@ class _Scene:
         total = self.schedule.num_batches
         kept = total if self.schedule.samples == "frozen" else min(2 * batches, total)
         hops = hops_nbytes(self.pilot.mean_nodes, self.pilot.mean_edges)
-        rows = self.packed_rows(kept, slots) * self.row if mode == "packed" else 0
+        rows = self.packed_rows(kept, batches, slots) * self.row if mode == "packed" else 0
         # While a window is packed, its samples lie beside it.
         return int(kept * hops + rows + (min(batches, total) * hops if mode in ("packed", "cached") else 0))
 
-    def packed_rows(self, batches: int, slots: int) -> int:
+    def packed_rows(self, batches: int, window: int, slots: int) -> int:
         """Rows that ``batches`` batches take from the features beyond what the cache serves, upper estimate."""
-        accesses = batches * self.pilot.mean_nodes
-        missed = slots + accesses * (1 - self.pilot.hit_share(slots))
-        return int(min(accesses, missed))
+        rows = self.pilot.fetched_rows(slots, window=window, num_batches=batches)
+        return int(min(_ROWS_MARGIN * rows, batches * self.pilot.mean_nodes))
 
     def _check_memory(self, mode: Mode, needed: int, slots: int) -> None:
         if needed <= self.memory:
@@ -273,9 +285,13 @@ class _Scene:
         if needed <= self.disk:
             return
         fewer = " or pack.window" if self.run.pack.window != "auto" and self.schedule.samples == "fresh" else ""
+        total = self.run.pack.disk
+        left = "" if self.disk == total else f", of which {format_bytes(self.disk)} are left for them"
+        # Training and validation share the budget, and validation takes half of it at most.
+        enough = needed if self.disk == total else max(needed + total - self.disk, 2 * needed)
         raise ConfigError(
             f"windows in mode {mode} with {self.schedule.samples} samples take about {format_bytes(needed)} and "
-            f"pack.disk is {format_bytes(self.disk)}; raise pack.disk to {needed // (1 << 20) + 1}MiB, lower "
+            f"pack.disk is {format_bytes(total)}{left}; raise pack.disk to {enough // (1 << 20) + 1}MiB, lower "
             f"sampler.batch_size{fewer}, or choose another pack.mode"
         )
 

@@ -1,14 +1,13 @@
 """What a run would cost in every mode, which one it takes and why; later, the same figures beside the measured ones."""
 
+import math
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
@@ -22,27 +21,26 @@ from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import sealed_json
 from graphsys.storage.run_file import PLAN_NAME
 from graphsys.storage.store import Store
-from graphsys.trainers.batch import MiniBatch
-from graphsys.trainers.budget import plan_run, train_schedule, val_schedule
+from graphsys.trainers.budget import Pilots, RunPlans, plan_run, run_pilots, train_schedule, val_schedule
 from graphsys.trainers.cost_model import (
     StageCost,
     Work,
-    infer_cost,
+    before_training_s,
     pack_cost,
     sample_cost,
-    table_cost,
     train_cost,
 )
-from graphsys.trainers.device import exact_torch, resolve_device
+from graphsys.trainers.engine_speed import cores, engine_speed
+from graphsys.trainers.inference_cost import infer_cost, table_cost
+from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
-from graphsys.trainers.pilot import run_pilot
-from graphsys.trainers.plan import Mode, PackPlan, resolve_pack
+from graphsys.trainers.plan import Mode, PackPlan
+from graphsys.trainers.rehearsal import rehearse
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
 STAGES = ("sample", "pack", "train", "evaluate", "embed")
-_TIMED_STEPS = 5  # the first one also sets up torch; the fastest of the others counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +50,31 @@ class ModePrediction:
     mode: Mode
     chosen: bool
     why: str  # why it is chosen or impossible; empty otherwise
-    plan: PackPlan | None  # None when it is impossible
+    plans: RunPlans | None  # None when it is impossible
     stages: dict[str, StageCost]  # sample, pack, train
+    before_s: float  # seconds until training starts, as the run asks for samples
+    epochs: int
+
+    @property
+    def plan(self) -> PackPlan | None:
+        """The plan of the training batches; None when the mode is impossible."""
+        return None if self.plans is None else self.plans.train
 
     @property
     def seconds(self) -> float:
-        """Seconds of the stages, were they run one after the other."""
-        return sum(cost.seconds for cost in self.stages.values())
+        """Seconds until the last epoch ends; windows of fresh samples are made beside training."""
+        return self.before_s + (self.stages["train"].seconds if self.stages else 0.0)
+
+    @property
+    def epoch_s(self) -> float:
+        """Seconds of one epoch."""
+        return self.stages["train"].seconds / self.epochs if self.stages else 0.0
+
+    def break_even(self, other: "ModePrediction") -> int | None:
+        """Return from how many epochs on this mode takes less time than ``other``; None: never."""
+        if self.epoch_s >= other.epoch_s:
+            return None
+        return max(math.ceil((self.before_s - other.before_s) / (other.epoch_s - self.epoch_s)), 1)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -68,6 +84,8 @@ class ModePrediction:
             "possible": self.plan is not None,
             "why": self.why,
             "seconds": round(self.seconds, 3),
+            "before_s": round(self.before_s, 3),
+            "epoch_s": round(self.epoch_s, 3),
             "window_batches": self.plan.window_batches if self.plan else 0,
             "num_windows": self.plan.num_windows if self.plan else 0,
             "disk_bytes": self.plan.disk_bytes if self.plan else 0,
@@ -85,6 +103,7 @@ class Prediction:
     modes: tuple[ModePrediction, ...]
     stages: dict[str, StageCost]  # of the chosen mode, evaluate and embed included
     work: Work
+    share: float = 1.0  # of the training that lies ahead, and that the stages up to training are the cost of
 
     @property
     def disk_bytes(self) -> int:
@@ -94,148 +113,174 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        pilot = self.work.pilot
+        pilot, plan = self.work.pilot, self.plan
+        fetched = pilot.fetched_rows(plan.num_slots, window=plan.window_batches, num_batches=plan.window_batches)
         return {
             "mode": self.plan.mode,
             "reason": self.plan.reason,
             "notes": list(self.plan.notes),
+            "share": self.share,
             "modes": [mode.as_dict() for mode in self.modes],
+            "break_even": self.break_even(),
             "stages": {name: cost.as_dict() for name, cost in self.stages.items()},
             "disk_bytes": self.disk_bytes,
             "memory_bytes": max(cost.memory_bytes for cost in self.stages.values()),
             "plan": self.plan.as_dict(),
             "disk": self.work.disk.as_dict(),
+            "engine": self.work.engine.as_dict(),
             "batch": {
                 "mean_nodes": round(pilot.mean_nodes, 1),
                 "mean_edges": round(pilot.mean_edges, 1),
                 "sample_s": round(pilot.seconds_per_batch, 6),
                 "step_s": round(self.work.step_s, 6),
-                "hit_share": round(pilot.hit_share(self.plan.num_slots), 4),
+                "step_cpu_s": round(self.work.step_cpu_s, 6),
+                "assemble_s": round(self.work.assemble_s, 6),
+                "hit_share": round(1 - fetched / (pilot.mean_nodes * plan.window_batches), 4),
             },
         }
 
+    def break_even(self) -> dict[str, int | None]:
+        """Return, for each other possible mode, from how many epochs on the chosen one is faster; None: never."""
+        (chosen,) = (mode for mode in self.modes if mode.chosen)
+        return {mode.mode: chosen.break_even(mode) for mode in self.modes if mode.plan is not None and not mode.chosen}
 
-def predict(run: RunConfig, progress: Progress = SILENT) -> Prediction:
+
+def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0) -> Prediction:
     """Return what every mode would cost, and what the run takes; samples a few batches and takes a few steps.
+
+    Args:
+        done_steps: Steps that an earlier call took; what is predicted is the rest.
 
     Raises:
         MemoryBudgetError, ConfigError: The budgets do not allow the run; the message says what would do.
         ArtefactError, InputError: The store is missing, or has no features or labels to train on.
         DiskError: The disk's speed cannot be measured in the run's folder.
     """
-    store = Store.open(run.store)
-    info = store.node_type(run.task.node_type)
-    topology = store.topology(store.edge_type_within(info.name))
-    train = train_schedule(run, training_nodes(store, info.name))
-    val_node = store.split(info.name, "val")
-    val = val_schedule(run, val_node) if val_node.size else None
-    store.features(info.name)
+    scene = _Scene.open(run)
     progress.message("planning: sampling a few batches, timing a few steps and the disk")
-    plan = plan_run(run, store, topology, train, val).train
-    work = _measure(run, store, topology, train, val)
-    costs = _mode_costs(work, plan)
+    plans = scene.plans(run)
+    work = _measure(scene)
+    modes = tuple(_predict_mode(scene, work, plans, mode) for mode in MODES)
+    (chosen,) = (mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     inference = infer_cost(work)
     table = table_cost(work, layer, np.dtype(run.embed.dtype).itemsize)
+    share = 1 - done_steps / max(scene.train.batches_per_epoch * run.trainer.epochs, 1)
     return Prediction(
         run=run,
-        plan=plan,
-        modes=tuple(_predict_mode(run, store, topology, train, work, plan, mode) for mode in MODES),
-        stages={**costs, "evaluate": inference, "embed": table},
+        plan=plans.train,
+        modes=modes,
+        stages={
+            **{name: cost.times(share) for name, cost in chosen.stages.items()},
+            "evaluate": inference,
+            "embed": table,
+        },
         work=work,
+        share=share,
     )
 
 
-def _mode_costs(work: Work, plan: PackPlan) -> dict[str, StageCost]:
-    return {"sample": sample_cost(work, plan), "pack": pack_cost(work, plan), "train": train_cost(work, plan)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scene:
+    """What a prediction is made from."""
+
+    run: RunConfig
+    store: Store
+    topology: Topology
+    train: Schedule
+    val: Schedule | None
+    pilots: Pilots
+
+    @classmethod
+    def open(cls, run: RunConfig) -> "_Scene":
+        store = Store.open(run.store)
+        info = store.node_type(run.task.node_type)
+        topology = store.topology(store.edge_type_within(info.name))
+        train = train_schedule(run, training_nodes(store, info.name))
+        val_node = store.split(info.name, "val")
+        val = val_schedule(run, val_node) if val_node.size else None
+        store.features(info.name)
+        pilots = run_pilots(run, topology, train, val)
+        return cls(run=run, store=store, topology=topology, train=train, val=val, pilots=pilots)
+
+    def plans(self, run: RunConfig) -> RunPlans:
+        return plan_run(run, self.store, self.topology, self.train, self.val, self.pilots)
 
 
-def _predict_mode(
-    run: RunConfig, store: Store, topology: Topology, schedule: Schedule, work: Work, chosen: PackPlan, mode: Mode
-) -> ModePrediction:
-    if mode == chosen.mode:
-        costs = _mode_costs(work, chosen)
-        return ModePrediction(mode=mode, chosen=True, why=chosen.reason, plan=chosen, stages=costs)
-    other = run.model_copy(update={"pack": run.pack.model_copy(update={"mode": mode})})
-    try:
-        plan = resolve_pack(other, store, schedule, topology, pilot=work.pilot)
-    except (MemoryBudgetError, ConfigError) as error:
-        return ModePrediction(mode=mode, chosen=False, why=str(error), plan=None, stages={})
-    return ModePrediction(mode=mode, chosen=False, why="", plan=plan, stages=_mode_costs(work, plan))
+def _mode_costs(work: Work, plans: RunPlans) -> dict[str, StageCost]:
+    return {"sample": sample_cost(work, plans), "pack": pack_cost(work, plans), "train": train_cost(work, plans)}
 
 
-def _measure(run: RunConfig, store: Store, topology: Topology, train: Schedule, val: Schedule | None) -> Work:
+def _predict_mode(scene: _Scene, work: Work, chosen: RunPlans, mode: Mode) -> ModePrediction:
+    run, plans, why = scene.run, chosen, chosen.train.reason
+    if mode != chosen.train.mode:
+        other = run.model_copy(update={"pack": run.pack.model_copy(update={"mode": mode})})
+        try:
+            plans, why = scene.plans(other), ""
+        except (MemoryBudgetError, ConfigError) as error:
+            return ModePrediction(
+                mode=mode, chosen=False, why=str(error), plans=None, stages={}, before_s=0.0, epochs=run.trainer.epochs
+            )
+    return ModePrediction(
+        mode=mode,
+        chosen=mode == chosen.train.mode,
+        why=why,
+        plans=plans,
+        stages=_mode_costs(work, plans),
+        before_s=before_training_s(work, plans),
+        epochs=run.trainer.epochs,
+    )
+
+
+def _measure(scene: _Scene) -> Work:
+    run, store, topology = scene.run, scene.store, scene.topology
     info = store.node_type(run.task.node_type)
-    num_outputs = resolve_objective(run.task, info).num_outputs
-    model = build_model(run, info.num_features, num_outputs)
-    batch = _one_batch(run, topology, train, model)
-    step_s, forward_s = _time_steps(run, model, batch, info.num_features)
-    validations = run.trainer.epochs // run.trainer.eval_every if val is not None else 0
+    objective = resolve_objective(run.task, info)
+    model = build_model(run, info.num_features, objective.num_outputs)
+    batch = _one_batch(run, topology, scene.train, model)
+    labels = store.labels(info.name)[batch.node[: batch.batch_size]]
+    found = rehearse(run, model, objective, batch, labels, info.num_features)
+    val = scene.val
     return Work(
-        pilot=run_pilot(run, train, topology),
-        schedule=train,
+        pilot=scene.pilots.train,
+        val_pilot=scene.pilots.val,
+        schedule=scene.train,
+        val_schedule=val,
         num_nodes=info.num_nodes,
         num_edges=topology.num_edges,
         dim=info.num_features,
         topology_bytes=store.topology_nbytes(store.edge_type_within(info.name)),
-        layer_dims=(*[run.model.hidden] * (run.num_layers - 1), num_outputs),
+        layer_dims=(*[run.model.hidden] * (run.num_layers - 1), objective.num_outputs),
         width=layer_width(model, 1),
+        state_channels=state_channels(model),
+        needs_degree=model.needs_degree,
         memory=run.memory,
-        validations=validations,
-        val_batches=val.num_batches if val is not None else 0,
-        step_s=step_s,
-        forward_s=forward_s,
+        validations=-(-run.trainer.epochs // run.trainer.eval_every) if val is not None else 0,
+        step_s=found.step_s,
+        step_cpu_s=found.step_cpu_s,
+        assemble_s=found.assemble_s,
+        forward_s=found.forward_s,
+        forward_cpu_s=found.forward_cpu_s,
         forward_edges=sum(hop.indices.shape[0] for hop in batch.hops),
         sample_threads=run.sampler.threads or len(os.sched_getaffinity(0)),
+        cores=cores(),
         disk=disk_speed(run.out),
+        engine=engine_speed(run.out),
     )
 
 
 def _one_batch(run: RunConfig, topology: Topology, schedule: Schedule, model: BatchModel) -> SampledBatch:
     seeds = schedule.seeds(0)
     key = BatchKey(seed=schedule.seed, epoch=0, batch_id=0)
-    return sample_neighbors(topology, seeds.node, run.sampler.fanouts, key=key, with_degree=model.needs_degree)
-
-
-def _time_steps(run: RunConfig, model: BatchModel, sampled: SampledBatch, dim: int) -> tuple[float, float]:
-    """Return the seconds of a training step and of a forward pass on a batch with drawn features."""
-    device = resolve_device(run.trainer)
-    x = np.random.default_rng(0).standard_normal((sampled.num_nodes, dim), np.float32)
-    batch = MiniBatch.assemble(sampled, x, None, epoch=0).to(device)
-    model.to(device).train()
-
-    def forward() -> torch.Tensor:
-        output: torch.Tensor = model(batch)
-        return output.square().mean()
-
-    def step() -> None:
-        model.zero_grad()
-        torch.autograd.backward([forward()])
-        _settle(device)
-
-    def infer() -> None:
-        with torch.no_grad():
-            forward()
-        _settle(device)
-
-    with exact_torch(device, run.trainer.threads):
-        step_s = _fastest(step)
-        model.eval()
-        return step_s, _fastest(infer)
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _fastest(work: Any) -> float:
-    seconds = []
-    for _ in range(_TIMED_STEPS):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
+    return sample_neighbors(
+        topology,
+        seeds.node,
+        run.sampler.fanouts,
+        key=key,
+        replace=run.sampler.replace,
+        weighted=run.sampler.weighted,
+        with_degree=model.needs_degree,
+    )
 
 
 def save_prediction(prediction: Prediction, out: Path) -> Path:

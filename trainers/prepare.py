@@ -7,19 +7,17 @@ from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.files import claimed_folder
-from graphsys.storage.store import Store
-from graphsys.trainers.device import resolve_device
 from graphsys.trainers.feed import WindowFeed
-from graphsys.trainers.model_factory import build_model
-from graphsys.trainers.objective import resolve_objective, training_nodes
-from graphsys.trainers.resume import find_earlier, is_finished
+from graphsys.trainers.objective import training_nodes
+from graphsys.trainers.opening import open_training
+from graphsys.trainers.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareResult:
     """What lies ready for training, and what it cost."""
 
-    stages: dict[str, StageReport]  # sample, pack
+    stages: dict[str, StageReport]  # check, sample, pack
     windows: dict[str, dict[str, Any]]  # split -> mode, counts, bytes
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,23 +43,19 @@ def prepare(
 
 
 def _prepare(run: RunConfig, progress: Progress, *, pack: bool, overwrite: bool) -> PrepareResult:
-    store = Store.open(run.store)
-    info = store.node_type(run.task.node_type)
-    objective = resolve_objective(run.task, info)
-    node = training_nodes(store, info.name)
-    earlier = None if overwrite else find_earlier(run, store)
-    if earlier is not None and is_finished(run, earlier):
-        skipped = {name: StageReport(name=name, skipped=True) for name in ("sample", "pack")}
+    job = open_training(run, overwrite=overwrite)
+    if job.finished:
+        skipped = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack")}
         return PrepareResult(stages=skipped, windows={})
-    store.features(info.name)
-    model = build_model(run, info.num_features, objective.num_outputs)
-    device = resolve_device(run.trainer)
-    with WindowFeed(run, store, node, with_degree=model.needs_degree, device=device, overwrite=overwrite) as feed:
+    check = job.check(progress, features=pack)
+    node, degree = training_nodes(job.store, job.node_type), job.model.needs_degree
+    with WindowFeed(run, job.store, node, with_degree=degree, device=job.device, overwrite=overwrite) as feed:
+        check.remember(RunFolder(run.out).store_checked)
         if pack:
-            feed.prepare(progress, 0 if earlier is None else earlier.step)
+            feed.prepare(progress, 0 if job.earlier is None else job.earlier.step)
         else:
             feed.sample(progress)
-        return PrepareResult(stages=feed.reports, windows=_windows(feed))
+        return PrepareResult(stages={"check": check.report, **feed.reports}, windows=_windows(feed))
 
 
 def _windows(feed: WindowFeed) -> dict[str, dict[str, Any]]:

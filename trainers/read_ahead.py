@@ -1,32 +1,50 @@
 """Reads the batches of consecutive steps before they are needed, by several threads, within a bound on their bytes."""
 
 import threading
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 from graphsys.storage.direct import Bytes, aligned_empty
 from graphsys.storage.window import Window, WindowBatch, WindowEntry
+from graphsys.trainers.activity import Activity
 from graphsys.trainers.plan import hops_nbytes
 from graphsys.trainers.rows import Assemble, RowSource, fetch_nbytes
 from graphsys.trainers.windows import WindowSet
 
+WAITS = ("read", "assemble", "transfer", "producer")  # what a trainer can wait for
+
 
 @dataclass(slots=True, kw_only=True)
 class LoaderStats:
-    """What a loader did so far."""
+    """What a loader did for the batches that it gave out; its fields may be added up over loaders."""
 
     batches: int = 0
     rows_hit: int = 0  # rows that came from memory
     rows_fetched: int = 0  # rows that came from the disk
+    rows_traced: int = 0  # of the fetched rows, those of the nodes whose accesses were followed
+    rows_bound: int = 0  # the fewest that any cache of the same size would have fetched of them
     useful_bytes: int = 0  # of the fetched rows without padding, and of all ids and edges
     read_bytes: int = 0  # asked of the disk for them
-    device_bytes: int = 0  # read by the whole process meanwhile, after the kernel's counter
-    wait_read_s: float = 0.0  # assembling waited for a read
-    wait_assemble_s: float = 0.0  # the consumer waited for a batch
-    wait_producer_s: float = 0.0  # reading waited for a window to be made
+    wait_read_s: float = 0.0  # the consumer waited while a batch was read
+    wait_assemble_s: float = 0.0  # ... while its rows were put together
+    wait_transfer_s: float = 0.0  # ... while it went to the device
+    wait_producer_s: float = 0.0  # ... while its window was made
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the consumer waited, whatever for."""
+        return sum(self.waits().values())
+
+    def waits(self) -> dict[str, float]:
+        """Return the seconds waited for each of :data:`WAITS`."""
+        return {name: getattr(self, f"wait_{name}_s") for name in WAITS}
+
+    def add(self, part: Self) -> None:
+        """Add every field of ``part``."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(part, item.name))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -79,20 +97,20 @@ class ReadAhead:
         rows: fetches the rows that a window does not hold.
         steps: batches of the training to read, counted over all epochs.
         stop: ends waiting for a window.
-        stats: where waits are added.
+        activity: told when the calling thread waits for a read or for a window.
         threads: reads in flight.
     """
 
     def __init__(
         self, windows: WindowSet, rows: RowSource, steps: range, *,
-        stop: threading.Event, stats: LoaderStats, threads: int,
+        stop: threading.Event, activity: Activity, threads: int,
     ) -> None:  # fmt: skip
         self._windows = windows
         self._rows = rows
         self._steps = steps
         self._next = steps.start
         self._stop = stop
-        self._stats = stats
+        self._activity = activity
         self._window: tuple[int, Window] | None = None  # the one that the next step reads from, if it is open
         self._pending: deque[_Pending] = deque()
         self._held = 0  # bytes of all reads that were not handed back
@@ -109,10 +127,8 @@ class ReadAhead:
         self._top_up()
         if not self._pending:
             return None
-        started = time.perf_counter()
-        read = self._pending.popleft().future.result()
-        self._stats.wait_read_s += time.perf_counter() - started
-        return read
+        self._activity.enter("read")
+        return self._pending.popleft().future.result()
 
     def hand_back(self, read: Read) -> None:
         """Say that nothing refers to the read any more."""
@@ -144,9 +160,8 @@ class ReadAhead:
             # A window that could not be made is opened, and its error raised, when the reads before it are given out.
             if self._pending and not self._windows.ready(window_index):
                 return None
-            started = time.perf_counter()
+            self._activity.enter("producer")
             window = self._windows.open(window_index, self._stop)
-            self._stats.wait_producer_s += time.perf_counter() - started
             if window is None:
                 return None
             self._window = window_index, window

@@ -31,7 +31,8 @@ class RowSource(Protocol):
     """Brings the rows of a batch into ``x``. Batches are fetched by several threads, assembled by one, in order."""
 
     row_nbytes: int  # bytes that a fetched row takes, in the window's buffer or beside it
-    beside_nbytes: int  # the part of them that lies beside the window's buffer
+    held: NodeIds  # [S] global id of the row in each slot of the cache; -1: none
+    beside_nbytes: int  # the part of row_nbytes that lies beside the window's buffer
     fetches: Fetches
 
     def enter(self, window: Window, start: int) -> None:
@@ -121,6 +122,7 @@ class MemoryRows:
 
     def __init__(self, array: FlatArray, reader: FeatureReader, plan: PackPlan) -> None:
         self.row_nbytes = 0
+        self.held = np.empty(0, np.int64)
         self.beside_nbytes = 0
         self.fetches: Fetches = "none"
         self._reader = reader
@@ -148,6 +150,7 @@ class DirectRows:
 
     def __init__(self, array: FlatArray, reader: FeatureReader, plan: PackPlan) -> None:
         self.row_nbytes = array.spec.row_nbytes
+        self.held = np.empty(0, np.int64)
         self.beside_nbytes = self.row_nbytes
         self.fetches: Fetches = "all"
         self._reader = reader
@@ -183,7 +186,7 @@ class CachedRows:
         self._gather = CpuGather(array.shape[1], plan.codec, threads=threads)
         self._outputs = _Outputs(plan, array.shape[1], ASSEMBLED)
         self._cache = aligned_empty(plan.num_slots * plan.row_nbytes).reshape(plan.num_slots, plan.row_nbytes)
-        self._held = np.full(plan.num_slots, -1, np.int64)  # global id of the row in each slot; -1: none
+        self.held = np.full(plan.num_slots, -1, np.int64)  # global id of the row in each slot; -1: none
 
     def enter(self, window: Window, start: int) -> None:
         """Bring the cache into the state that the window takes for granted at index ``start``.
@@ -195,10 +198,10 @@ class CachedRows:
         for index in range(start):
             residency = window.residency(index)
             wanted[residency.insert_slot] = residency.fetch_node[residency.insert_row]
-        slots = np.flatnonzero((wanted != self._held) & (wanted >= 0))
+        slots = np.flatnonzero((wanted != self.held) & (wanted >= 0))
         order = slots[np.argsort(wanted[slots])]
         self._load(wanted[order], order)
-        self._held = wanted
+        self.held = wanted
 
     def _load(self, node: NodeIds, slot: NodeIds) -> None:
         """Read the rows of ascending ids ``node`` [R] into ``slot`` [R]."""
@@ -226,7 +229,7 @@ class CachedRows:
         x = self._outputs.take(num_nodes)
         self._gather.gather(rows, self._cache, residency.source, x)
         self._gather.insert(rows, self._cache, residency.insert_row, residency.insert_slot)
-        self._held[residency.insert_slot] = residency.fetch_node[residency.insert_row]
+        self.held[residency.insert_slot] = residency.fetch_node[residency.insert_row]
         return x
 
     def close(self) -> None:

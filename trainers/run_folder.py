@@ -43,6 +43,13 @@ class RunFolder:
         return self.out / RESULT_NAME
 
     @property
+    def store_checked(self) -> Path:
+        """Which version of the store's files was found unchanged, as sealed JSON; no artefact, for it is of no use
+        elsewhere.
+        """
+        return self.out / "store-checked.json"
+
+    @property
     def embeddings(self) -> Path:
         """Default place of the embedding table."""
         return self.out / "embeddings.gs"

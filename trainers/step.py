@@ -11,6 +11,7 @@ from torch import Tensor
 from graphsys.core.config import TrainerConfig
 from graphsys.core.errors import ConfigError
 from graphsys.core.seeding import derive_key
+from graphsys.models.adapters import backward_of
 from graphsys.models.base import GraphBatch
 from graphsys.trainers.device import autocast
 from graphsys.trainers.objective import Objective, Scores
@@ -53,7 +54,8 @@ def train_step(state: TrainState, batch: LabelledBatch, setting: Setting) -> Ten
     with autocast(setting.device, setting.config):
         output = state.model(batch)
     loss = setting.objective.loss(output, _labels(batch))
-    torch.autograd.backward([state.scaler.scale(loss)])
+    with backward_of(state.model):
+        torch.autograd.backward([state.scaler.scale(loss)])
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.step += 1

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ class WindowMaker:
         self.plan = plan
         self.folder = RunFolder(run.out).windows(split)
         self.num_windows = schedule.num_windows(plan.window_batches)
-        self.reports = {
-            name: StageReport(name=name, skipped=True, details={"windows": 0}) for name in ("sample", "pack")
-        }
+        self.reports = _no_reports()
         self._run = run
         self._store = store
         self._node_type = store.node_type(run.task.node_type).name
@@ -84,15 +83,14 @@ class WindowMaker:
         """
         return self._find(index, "pack" if self.packs else "sample")
 
-    def make(self, index: int, sampling: Task, packing: Task, *, alone: bool) -> Window:
-        """Return the window that training reads, sampled and packed where it was not.
+    def make(self, index: int, initial_slots: NodeIds, sampling: Task, packing: Task) -> None:
+        """Sample and pack a window where that was not done.
 
         Args:
             index: which window.
+            initial_slots: [S] what :meth:`initial_slots` returned.
             sampling: advanced by one per batch.
             packing: the same, where the mode packs.
-            alone: whether nothing else in the process reads or writes meanwhile, so that the kernel's counters can be
-                taken for the stage's own.
 
         Raises:
             StaleArtefactError: A file of its name holds other batches.
@@ -103,14 +101,12 @@ class WindowMaker:
         if window is not None:
             sampling.advance(window.header.num_batches)
             packing.advance(window.header.num_batches)
-        else:
-            self.sample(index, sampling, alone=alone)
-            window = self._pack(index, packing, alone=alone) if self.packs else self._open(index, "sample")
+            return
+        self.sample(index, sampling)
         if self.packs:
-            self._final_slots = (index, window.final_slots())
-        return window
+            self._pack(index, initial_slots, packing)
 
-    def sample(self, index: int, bar: Task, *, alone: bool) -> None:
+    def sample(self, index: int, bar: Task) -> None:
         """Make the samples of a window, unless they or the packed window are there. Raises as :meth:`make`."""
         found = self.find(index) or self._find(index, "sample")
         if found is not None:
@@ -124,6 +120,8 @@ class WindowMaker:
                 self.schedule.window(index, self.plan.window_batches),
                 path,
                 fanouts=run.sampler.fanouts,
+                replace=run.sampler.replace,
+                weighted=run.sampler.weighted,
                 with_degree=self._with_degree,
                 labels=self._labels(),
                 threads=run.sampler.threads,
@@ -132,20 +130,18 @@ class WindowMaker:
                 memory=self.plan.producer_bytes,
                 task=bar,
             )
-        nbytes = path.stat().st_size
-        report.useful_bytes = nbytes
-        self._add(report, alone=alone, read_bytes=0, written_bytes=nbytes)
+        report.useful_bytes = path.stat().st_size
+        self._add(report)
 
-    def _pack(self, index: int, bar: Task, *, alone: bool) -> Window:
+    def _pack(self, index: int, initial_slots: NodeIds, bar: Task) -> None:
         plan, sample_path = self.plan, self.path(index, "sample")
-        sample_nbytes = sample_path.stat().st_size
         with measure("pack") as report:
             count = pack_window(
                 sample_path,
                 self.path(index, "pack"),
                 self._store.features(self._node_type),
                 num_slots=plan.num_slots,
-                initial_slots=self._initial_slots(index),
+                initial_slots=initial_slots,
                 codec=plan.codec,
                 with_rows=plan.mode == "packed",
                 memory=plan.producer_bytes,
@@ -153,21 +149,37 @@ class WindowMaker:
                 task=bar,
             )
         remove_path(sample_path)
-        window = self._open(index, "pack")
         report.useful_bytes = count.useful_bytes
-        self._add(report, alone=alone, read_bytes=count.read_bytes + sample_nbytes, written_bytes=window.nbytes)
-        return window
+        self._add(report)
 
     def _labels(self) -> Array | None:
         return self._store.labels(self._node_type) if self._store.has(f"nodes/{self._node_type}/y") else None
 
-    def _initial_slots(self, index: int) -> NodeIds:
-        """Return what the cache holds after the window before; empty where that is not known."""
+    def initial_slots(self, index: int) -> NodeIds:
+        """Return [S] what the cache holds after the window before; -1 where that is not known.
+
+        Raises:
+            StaleArtefactError: The file of that window holds other batches.
+            CorruptError: It changed.
+        """
         last, slots = self._final_slots
         if index > 0 and last == index - 1:
             return slots
-        before = self.find(index - 1) if index > 0 else None
+        before = self.find(index - 1) if index > 0 and self.packs else None
         return before.final_slots() if before is not None else np.full(self.plan.num_slots, -1, np.int64)
+
+    def open(self, index: int) -> Window:
+        """Return a window that was made; the one behind it starts with the cache that this one leaves.
+
+        Raises:
+            StaleArtefactError: The file holds other batches, or the same in another layout.
+            CorruptError: It changed.
+        """
+        kind = "pack" if self.packs else "sample"
+        window = Window.open(self.path(index, kind), self._fingerprint(index, kind))
+        if self.packs:
+            self._final_slots = index, window.final_slots()
+        return window
 
     def tidy(self, keep: Collection[int]) -> None:
         """Remove what killed runs and other layouts left, and every window that is not in ``keep``.
@@ -177,9 +189,7 @@ class WindowMaker:
         """
         if not self.folder.is_dir():
             return
-        with disk_errors("read", self.folder):
-            paths = sorted(self.folder.iterdir())  # a window's .pack comes before its .sample
-        for path in paths:
+        for path in _files(self.folder):  # a window's .pack comes before its .sample
             match = _FILE.fullmatch(path.name)
             partial = match is None and path.name.endswith(PARTIAL_SUFFIX)
             if partial or (match is not None and not self._wanted(int(match[1]), match[2], keep)):
@@ -191,12 +201,16 @@ class WindowMaker:
         # Samples are of no use once they are packed; a packed window is of no use to a mode that reads samples.
         return kind == "pack" if self.packs and self.path(index, "pack").exists() else kind == "sample"
 
+    def remove_partials(self) -> None:
+        """Remove what a producer left that was killed while it wrote."""
+        if self.folder.is_dir():
+            for path in _files(self.folder):
+                if path.name.endswith(PARTIAL_SUFFIX):
+                    remove_path(path)
+
     def remove(self, index: int) -> None:
         """Remove a window that is not needed any more."""
         remove_path(self.path(index, "pack" if self.packs else "sample"))
-
-    def _open(self, index: int, kind: str) -> Window:
-        return Window.open(self.path(index, kind), self._fingerprint(index, kind))
 
     def _find(self, index: int, kind: str) -> Window | None:
         path = self.path(index, kind)
@@ -222,16 +236,39 @@ class WindowMaker:
             layout |= {"rows": plan.mode == "packed", "codec": plan.codec, "num_slots": plan.num_slots}
         return self._content + fingerprint(layout)
 
-    def _add(self, part: StageReport, *, alone: bool, read_bytes: int, written_bytes: int) -> None:
-        total = self.reports[part.name]
-        total.seconds += part.seconds
-        # Beside training the kernel's counters hold its bytes too; what the stage itself asked for is known.
-        total.device_bytes_read += part.device_bytes_read if alone else read_bytes
-        total.device_bytes_written += part.device_bytes_written if alone else written_bytes
-        total.useful_bytes += part.useful_bytes
-        total.peak_rss_bytes = max(total.peak_rss_bytes, part.peak_rss_bytes)
-        total.skipped = False
-        total.details["windows"] += 1
+    def take_reports(self) -> dict[str, StageReport]:
+        """Return what the stages cost since the last call, and count anew."""
+        taken, self.reports = self.reports, _no_reports()
+        return taken
+
+    def add_reports(self, reports: dict[str, StageReport]) -> None:
+        """Add what another maker's stages cost."""
+        for name, part in reports.items():
+            self.reports[name].add(part)
+
+    def _add(self, part: StageReport) -> None:
+        part.details["windows"] = 1
+        self.reports[part.name].add(part)
+
+
+def remove_windows(folder: Path) -> None:
+    """Remove all windows of a split, whole or half made, and the folder when nothing else is in it."""
+    if not folder.is_dir():
+        return
+    for path in _files(folder):
+        if _FILE.fullmatch(path.name) or path.name.endswith(PARTIAL_SUFFIX):
+            remove_path(path)
+    with suppress(OSError):  # something else lies there
+        folder.rmdir()
+
+
+def _files(folder: Path) -> list[Path]:
+    with disk_errors("read", folder):
+        return sorted(folder.iterdir())
+
+
+def _no_reports() -> dict[str, StageReport]:
+    return {name: StageReport(name=name, skipped=True, details={"windows": 0}) for name in ("sample", "pack")}
 
 
 def _content(run: RunConfig, store: Store, schedule: Schedule, split: str, node_type: str) -> str:
@@ -244,6 +281,8 @@ def _content(run: RunConfig, store: Store, schedule: Schedule, split: str, node_
             "node_type": node_type,
             "nodes": xxhash.xxh3_128(np.ascontiguousarray(schedule.nodes).data).hexdigest(),
             "fanouts": list(run.sampler.fanouts),
+            "replace": run.sampler.replace,
+            "weighted": run.sampler.weighted,
             "batch_size": schedule.batch_size,
             "seed": schedule.seed,
             "shuffle": schedule.shuffle,

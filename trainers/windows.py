@@ -1,4 +1,4 @@
-"""The windows of one split while a training goes through them: made ahead by a thread, removed behind.
+"""The windows of one split while a training goes through them: made ahead by another process, removed behind.
 
 With frozen samples every window is made once and stays. With fresh samples the next one is made while the present one
 is consumed, and a consumed one is removed, so that at most two lie on the disk.
@@ -11,36 +11,17 @@ from typing import Self
 
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport
-from graphsys.core.progress import Progress, SilentProgress, Task, task
+from graphsys.core.progress import Progress, SilentProgress, task
 from graphsys.core.types import Topology
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.files import folder_bytes
 from graphsys.storage.store import Store
 from graphsys.storage.window import Window
 from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.producer import Producer, ProducerJob, WindowRequest
 from graphsys.trainers.window_maker import WindowMaker
 
 _WAIT_S = 0.1  # how often a wait looks whether it was called off
-
-
-class _CalledOffError(Exception):
-    """Ends a stage of the producer thread that nobody waits for any more."""
-
-
-class _Watched:
-    """A task that ends the work it counts as soon as ``stop`` is set."""
-
-    def __init__(self, bar: Task, stop: threading.Event) -> None:
-        self._bar = bar
-        self._stop = stop
-
-    def advance(self, amount: float = 1) -> None:
-        if self._stop.is_set():
-            raise _CalledOffError
-        self._bar.advance(amount)
-
-    def note(self, text: str) -> None:
-        self._bar.note(text)
 
 
 class WindowSet:
@@ -55,15 +36,21 @@ class WindowSet:
         topology: in-edges among the nodes of the task's type, in memory or memory-mapped.
         with_degree: whether batches carry in-degrees.
         overwrite: remove windows of another store or other sampler settings instead of refusing them.
+        claim: descriptor of the run folder's claim, which the producer shares; None: the folder is unclaimed.
     """
 
     def __init__(
         self, run: RunConfig, store: Store, schedule: Schedule, plan: PackPlan, *,
-        split: str, topology: Topology, with_degree: bool = False, overwrite: bool = False,
+        split: str, topology: Topology, with_degree: bool = False, overwrite: bool = False, claim: int | None = None,
     ) -> None:  # fmt: skip
         self._maker = WindowMaker(
             run, store, schedule, plan, split=split, topology=topology, with_degree=with_degree, overwrite=overwrite
         )
+        job = ProducerJob(
+            run=run, store=store.path, schedule=schedule, plan=plan, split=split, with_degree=with_degree,
+            overwrite=overwrite,
+        )  # fmt: skip
+        self._producer = Producer(job, claim)
         self._split = split
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -91,6 +78,11 @@ class WindowSet:
         return self._maker.reports
 
     @property
+    def producer_deaths(self) -> int:
+        """How often the producer died and was replaced."""
+        return self._producer.deaths
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the windows occupy on the disk now."""
         return folder_bytes(self._maker.folder) if self._maker.folder.is_dir() else 0
@@ -110,7 +102,7 @@ class WindowSet:
         self._maker.tidy(self._kept(first))
         with task(progress, f"sample {self._split}", self._num_batches(indices), "batches") as bar:
             for index in indices:
-                self._maker.sample(index, bar, alone=True)
+                self._maker.sample(index, bar)
 
     def prepare(self, progress: Progress, first: int = 0) -> None:
         """Make the windows: all of them when they are frozen, window ``first`` when they are fresh.
@@ -131,7 +123,7 @@ class WindowSet:
             task(progress if packs else SilentProgress(), f"pack {self._split}", total, "batches") as packing,
         ):
             for index in indices:
-                self._maker.make(index, sampling, packing, alone=True)
+                self._maker.make(index, self._maker.initial_slots(index), sampling, packing)
 
     def _kept(self, first: int) -> range:
         return range(first, first + 2) if self._fresh else range(self.num_windows)
@@ -199,14 +191,18 @@ class WindowSet:
         self._futures.pop(index).cancel()
 
     def _produce(self, index: int) -> Window:
-        silent = SilentProgress().start("", None, "")
-        bar = _Watched(silent, self._stop)
-        return self._maker.make(index, bar, bar, alone=False)
+        if self._maker.find(index) is None:
+            request = WindowRequest(index=index, initial_slots=self._maker.initial_slots(index))
+            self._maker.add_reports(self._producer.make(request))
+        return self._maker.open(index)
 
     def close(self) -> None:
-        """Call the producer thread off and wait for its end; what it was making vanishes."""
+        """Kill the producer and wait for its end; what it was making vanishes."""
         self._stop.set()
+        self._producer.call_off()
         self._pool.shutdown(cancel_futures=True)
+        self._producer.close()
+        self._maker.remove_partials()
 
     def __enter__(self) -> Self:
         return self

@@ -7,9 +7,9 @@ import typer
 from typer.main import get_command
 
 import graphsys
-from graphsys.cli import data, demo, runs, vectors
+from graphsys.cli import bench, data, demo, report, runs, vectors
 
-_FIRST, _DATA, _RUN, _USE = "First", "Graphs and files", "Runs", "Results"
+_FIRST, _DATA, _RUN, _USE, _MEASURE = "First", "Graphs and files", "Runs", "Results", "Speed"
 
 # name, function, group, example
 COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
@@ -29,8 +29,10 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("train", runs.train, _RUN, "graphsys train run.yaml --set trainer.epochs=10 --set trainer.lr=0.003"),
     ("evaluate", runs.evaluate, _RUN, "graphsys evaluate run.yaml --json"),
     ("embed", runs.embed, _RUN, "graphsys embed run.yaml --out embeddings.gs"),
+    ("report", report.report, _USE, "graphsys report runs/cora"),
     ("lookup", vectors.lookup, _USE, "graphsys lookup runs/cora/embeddings.gs --id 42 --k 5"),
     ("export", vectors.export, _USE, "graphsys export runs/cora/embeddings.gs --to parquet --out cora.parquet"),
+    ("bench", bench.bench, _MEASURE, "graphsys bench loader --json"),
 )
 
 

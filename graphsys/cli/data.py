@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _TABULAR = "Columns of Parquet and CSV files"
 _EDGES = "Handling of edges"
+_GRAPH = "Shape of the graph"
+_SPLIT = "Split"
 
 
 def import_graph(
@@ -126,6 +128,25 @@ def generate(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)],
     features: Annotated[int, typer.Option(min=1, help="Features per node.")] = 64,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 16,
+    communities: Annotated[
+        int | None, typer.Option(min=1, help="Communities; one per class by default.", rich_help_panel=_GRAPH)
+    ] = None,
+    homophily: Annotated[
+        float, typer.Option(help="Share of edges that stay in a community.", rich_help_panel=_GRAPH)
+    ] = 0.7,
+    exponent: Annotated[float, typer.Option(help="Exponent of the degrees' power law.", rich_help_panel=_GRAPH)] = 2.5,
+    signal: Annotated[
+        float, typer.Option(help="Distance of two classes' means, in deviations.", rich_help_panel=_GRAPH)
+    ] = 1.5,
+    train: Annotated[
+        float | None,
+        typer.Option(help="Share of training nodes; 0.5, but at most 100,000, by default.", rich_help_panel=_SPLIT),
+    ] = None,
+    val: Annotated[
+        float | None,
+        typer.Option(help="Share of validation nodes; 0.2, but at most 50,000, by default.", rich_help_panel=_SPLIT),
+    ] = None,
+    test: Annotated[float, typer.Option(help="Share of test nodes.", rich_help_panel=_SPLIT)] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     memory: Memory = "1GiB",
     overwrite: Overwrite = False,
@@ -137,7 +158,20 @@ def generate(
     from graphsys.storage.community_graph import GenerateSpec
     from graphsys.storage.generate import generate as run_generate
 
-    spec = GenerateSpec(nodes=nodes, edges=edges, features=features, classes=classes, seed=seed)
+    spec = GenerateSpec(
+        nodes=nodes,
+        edges=edges,
+        features=features,
+        classes=classes,
+        communities=communities,
+        seed=seed,
+        homophily=homophily,
+        signal=signal,
+        exponent=exponent,
+        train=train,
+        val=val,
+        test=test,
+    )
     with reporting(as_json=as_json, quiet=quiet) as output:
         values = run_generate(out, spec, memory=parse_bytes(memory), overwrite=overwrite, progress=output.progress)
         stage = values["stage"]

@@ -25,7 +25,7 @@ def artefact_tables(described: Mapping[str, Any]) -> list[Group]:
     """Return what one artefact holds: its content, then its arrays."""
     head = {key: described[key] for key in ("kind", "format_version", "fingerprint", "nbytes") if key in described}
     tables = [key_values(str(described["path"]), {**head, "made from": described.get("parents", {})})]
-    tables.append(key_values("Content", described["content"]))
+    tables.append(key_values("Content", _without_repeats(described["content"])))
     if described.get("arrays"):
         rows = [
             (name, array["dtype"], " x ".join(f"{size:,}" for size in array["shape"]), format_bytes(array["nbytes"]))
@@ -33,6 +33,18 @@ def artefact_tables(described: Mapping[str, Any]) -> list[Group]:
         ]
         tables.append(grid("Arrays", ("array", "type", "shape", "bytes"), rows, left=2))
     return tables
+
+
+def _without_repeats(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an artefact holds, without what an import's account repeats of its node types."""
+    account = content.get("import", {})
+    if "nodes" not in account:
+        return dict(content)
+    nodes = {
+        name: {key: value for key, value in counts.items() if key not in content["node_types"][name]}
+        for name, counts in account["nodes"].items()
+    }
+    return {**content, "import": {**account, "nodes": nodes}}
 
 
 def artefact_list(folder: Path, described: Sequence[Mapping[str, Any]]) -> Group:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MEMORY = "256MiB"
 _NUM_LOOKUPS = 4
-_K = 5
+_K = 4
 
 
 def demo(

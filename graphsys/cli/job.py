@@ -8,11 +8,11 @@ from graphsys.core.progress import Progress
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.storage.run_file import PLAN_NAME
-from graphsys.storage.store import Store
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
-from graphsys.trainers.predict import Prediction, compare, predict, save_prediction
-from graphsys.trainers.resume import find_earlier, is_finished
+from graphsys.trainers.io_account import total_io
+from graphsys.trainers.opening import open_training
+from graphsys.trainers.predict import compare, predict, save_prediction
 from graphsys.trainers.run_folder import RunFolder
 
 
@@ -24,13 +24,21 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     Returns:
         Plain JSON values: ``test``, ``val`` and ``train`` metrics, ``epoch_s``, ``stages``, ``plan``, ...
     """
-    prediction = _predict(run, progress, overwrite=overwrite)
-    trained = fit(run, progress=progress, overwrite=overwrite)
+    # First of all, so that a run that is refused for what its folder or its store holds leaves the folder as it was.
+    job = open_training(run, overwrite=overwrite)
+    check = None if job.finished else job.check(progress)
+    done = 0 if job.earlier is None else job.earlier.step
+    known = job.finished and (run.out / PLAN_NAME).is_file()
+    prediction = None if known else predict(run, progress, done_steps=done)
+    trained = fit(run, progress=progress, overwrite=overwrite, check=check)
     if prediction is not None:
         save_prediction(prediction, run.out)
     evaluated = evaluate(run, progress, overwrite=overwrite)
-    reports = (*trained.stages.items(), ("evaluate", evaluated.report))
-    stages = _with_earlier(run, {name: report.as_dict() for name, report in reports}, evaluated.checkpoint)
+    reports = {**trained.stages, "evaluate": evaluated.report}
+    if not evaluated.check.skipped:
+        reports["check"] = evaluated.check
+    earlier = _earlier_result(run, evaluated.checkpoint)
+    stages = _with_earlier(earlier, {name: report.as_dict() for name, report in reports.items()})
     plan = open_sealed_json(run.out / PLAN_NAME)
     result = {
         "out": str(run.out),
@@ -41,35 +49,33 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "epoch_s": list(trained.epoch_s),
+        "io": {"total": total_io(list(trained.io), list(trained.epoch_s)), "epochs": list(trained.io)},
         "stages": stages,
         "mode": plan["mode"],
         "predicted": compare(plan["stages"], stages),
         "skipped": trained.skipped,
     }
-    write_bytes(RunFolder(run.out).result, sealed_json(result))
+    if earlier is None or not (trained.skipped and evaluated.report.skipped):
+        write_bytes(RunFolder(run.out).result, sealed_json(result))
     return result
 
 
-def _predict(run: RunConfig, progress: Progress, *, overwrite: bool) -> Prediction | None:
-    """Return what the training should cost; None when it is finished and its prediction is kept."""
-    # First of all, so that a run that is refused for what its folder holds leaves the folder as it was.
-    earlier = None if overwrite else find_earlier(run, Store.open(run.store))
-    if earlier is not None and is_finished(run, earlier) and (run.out / PLAN_NAME).is_file():
-        return None
-    return predict(run, progress)
-
-
-def _with_earlier(run: RunConfig, stages: dict[str, Any], checkpoint: str) -> dict[str, Any]:
+def _earlier_result(run: RunConfig, checkpoint: str) -> dict[str, Any] | None:
+    """Return the result that an earlier call left for ``checkpoint``; None when there is none, or a damaged one."""
     path = RunFolder(run.out).result
     if not path.is_file():
-        return stages
+        return None
     try:
         earlier = open_sealed_json(path)
     except ArtefactError:
-        return stages  # damaged; it is about to be written anew
-    if earlier.get("checkpoint_fingerprint") != checkpoint:
+        return None  # it is about to be written anew
+    return earlier if earlier.get("checkpoint_fingerprint") == checkpoint else None
+
+
+def _with_earlier(earlier: dict[str, Any] | None, stages: dict[str, Any]) -> dict[str, Any]:
+    if earlier is None:
         return stages
     return {
-        name: {**earlier["stages"][name], "skipped": True} if report["skipped"] else report
+        name: {**earlier["stages"].get(name, report), "skipped": True} if report["skipped"] else report
         for name, report in stages.items()
     }

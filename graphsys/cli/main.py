@@ -71,7 +71,7 @@ def _refuse(sentence: str) -> int:
 
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")  # pydantic's, in front of a list of choices
     if context is None or not message:
         return message
     stop = "" if message.endswith((".", "?", "!")) else "."

@@ -12,7 +12,9 @@ from graphsys.core.units import format_bytes, format_seconds
 
 def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     """Return what every mode would cost, the chosen one's stages, and why it is chosen."""
-    modes = grid("Modes", ("mode", "seconds", "disk", "memory", "read", "written"), map(_mode_row, values["modes"]))
+    modes = grid(
+        "Modes", ("mode", "seconds", "per epoch", "disk", "memory", "read", "written"), map(_mode_row, values["modes"])
+    )
     stages = grid(
         f"Stages in mode {values['mode']}",
         ("stage", "seconds", "disk read", "disk written", "useful bytes", "memory"),
@@ -20,6 +22,7 @@ def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     )
     impossible = [f"Mode {mode['mode']} cannot be: {mode['why']}." for mode in values["modes"] if not mode["possible"]]
     sentences = [f"Mode {values['mode']}: {values['reason']}.", *values["notes"], *impossible]
+    sentences += [_break_even(values["mode"], other, epochs) for other, epochs in values["break_even"].items()]
     disk = f"The run takes at most {format_bytes(values['disk_bytes'])} of disk space."
     return [modes, stages, "\n".join([*sentences, disk])]
 
@@ -27,12 +30,23 @@ def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
 def _mode_row(mode: Mapping[str, Any]) -> tuple[str, ...]:
     name = f"{mode['mode']} (chosen)" if mode["chosen"] else mode["mode"]
     if not mode["possible"]:
-        return (name, "-", "-", "-", "-", "-")
+        return (name, "-", "-", "-", "-", "-", "-")
     read, written = (
         sum(cost[key] for cost in mode["stages"].values()) for key in ("device_bytes_read", "device_bytes_written")
     )
     figures = (mode["disk_bytes"], mode["memory_bytes"], read, written)
-    return (name, format_seconds(mode["seconds"]), *map(format_bytes, figures))
+    times = (format_seconds(mode["seconds"]), format_seconds(mode["epoch_s"]))
+    return (name, *times, *map(format_bytes, figures))
+
+
+def _break_even(chosen: str, other: str, epochs: int | None) -> str:
+    if epochs is None:
+        return f"Mode {other} would take no longer an epoch than mode {chosen}."
+    if epochs == 1:
+        return f"Mode {chosen} is faster than mode {other} from the first epoch on."
+    return (
+        f"Mode {chosen} is faster than mode {other} from {epochs} epochs on; before, its preparation is not paid back."
+    )
 
 
 def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:
@@ -42,7 +56,7 @@ def _cost_row(name: str, cost: Mapping[str, float]) -> tuple[str, ...]:
 
 def comparison_table(rows: Iterable[Mapping[str, Any]]) -> Group:
     """Return predicted beside measured, one row per stage."""
-    head = ("stage", "seconds", "measured", "disk read", "measured", "disk written", "measured")
+    head = ("stage", "seconds", "measured", "read", "measured", "written", "measured")
     names = ("device_bytes_read", "device_bytes_written")
     cells = [
         (
@@ -70,9 +84,39 @@ def result_tables(result: Mapping[str, Any]) -> list[Group]:
     return [
         key_values("Training", head),
         stage_table(result["stages"]),
+        *io_tables(result["io"]),
         comparison_table(result["predicted"]),
         metric_table(splits),
     ]
+
+
+def io_tables(io: Mapping[str, Any]) -> list[Group]:
+    """Return where the time of the epochs went and where their rows and bytes came from; nothing without epochs."""
+    total = io["total"]
+    if not total:
+        return []
+    waits = [("waiting for " + name, share) for name, share in total["share"].items() if name != "step"]
+    shares = [("training steps", total["share"]["step"]), *waits]
+    time_rows = [(what, f"{100 * share:.1f} %") for what, share in shares]
+    rows = sum(total["rows"].values())
+    tiers = [(f"rows from {name.replace('_', ' ')}", _of(count, rows)) for name, count in total["rows"].items()]
+    over = total["rows_over_bound"]
+    byte_rows = [
+        *tiers,
+        ("rows read over Belady's bound", "-" if over is None else f"{over:.3f}"),
+        ("useful bytes", format_bytes(total["useful_bytes"])),
+        ("read for them", format_bytes(total["read_bytes"])),
+        ("read by this run meanwhile", format_bytes(total["device_bytes_read"])),
+        ("written by this run meanwhile", format_bytes(total["device_bytes_written"])),
+    ]
+    return [
+        grid("Where the epochs' time went", ("", "share"), time_rows),
+        grid("Where the epochs' rows and bytes came from", ("", ""), byte_rows),
+    ]
+
+
+def _of(count: int, whole: int) -> str:
+    return f"{count:,} ({100 * count / whole:.1f} %)" if whole else f"{count:,}"
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Group:
@@ -94,7 +138,7 @@ def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableTy
     """
     accuracy = result["test"]["accuracy"]
     head = {"test accuracy": f"{accuracy:.4f}", "peak memory": format_bytes(result["peak_rss_bytes"])}
-    paths = result["paths"]
+    paths = {name: _from_here(path) for name, path in result["paths"].items()}
     run_file, table = paths["run file"], paths["embedding table"]
     first = result["lookups"][0]["id"]
     commands = (
@@ -111,6 +155,12 @@ def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableTy
         key_values("Written to", paths),
         "Try next:\n" + "\n".join(f"  {command}" for command in commands),
     ]
+
+
+def _from_here(path: str) -> str:
+    """Return a path as short as it can be typed in the current folder."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _demo_lookups(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -91,7 +91,9 @@ def evaluate(
         run = load_run(run_file, overrides)
         result = run_evaluate(run, output.progress, overwrite=overwrite)
         values = result.as_dict()
-        output.result(values, metric_table(result.metrics), stage_table({"evaluate": values["report"]}))
+        output.result(
+            values, metric_table(result.metrics), stage_table({"check": values["check"], "evaluate": values["report"]})
+        )
 
 
 def embed(
@@ -112,5 +114,6 @@ def embed(
     with reporting(as_json=as_json, quiet=quiet) as output:
         run = load_run(run_file, overrides)
         values = run_embed(run, out, output.progress, overwrite=overwrite).as_dict()
-        shown = {key: value for key, value in values.items() if key != "report"}
-        output.result(values, key_values("Embedding table", shown), stage_table({"embed": values["report"]}))
+        shown = {key: value for key, value in values.items() if key not in ("check", "report")}
+        stages = stage_table({"check": values["check"], "embed": values["report"]})
+        output.result(values, key_values("Embedding table", shown), stages)

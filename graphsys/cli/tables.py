@@ -64,13 +64,13 @@ def _number(key: str, value: float) -> str:
 
 def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Group:
     """Return seconds, device bytes, useful bytes and peak memory per stage."""
-    head = ("stage", "seconds", "disk read", "disk written", "useful bytes", "peak memory")
+    head = ("stage", "seconds", "disk read", "written", "useful", "peak memory")
     return grid("Stages", head, [_stage_row(name, report) for name, report in stages.items()])
 
 
 def _stage_row(name: str, report: Mapping[str, Any]) -> tuple[str, ...]:
     if not report["seconds"]:
         return (name, "-", "-", "-", "-", "-")
-    label = f"{name} (done before)" if report["skipped"] else name
+    label = f"{name} (earlier)" if report["skipped"] else name
     figures = ("device_bytes_read", "device_bytes_written", "useful_bytes", "peak_rss_bytes")
     return (label, format_seconds(report["seconds"]), *(format_bytes(report[key]) for key in figures))

@@ -15,7 +15,7 @@ _Table = Annotated[Path, typer.Argument(metavar="TABLE", help="Embedding table."
 def lookup(
     table: _Table,
     ids: Annotated[list[str], typer.Option("--id", help="External id; may be repeated.", show_default=False)],
-    k: Annotated[int, typer.Option("--k", help="Nearest neighbours to name; 0 names none.", min=0)] = 5,
+    k: Annotated[int, typer.Option("--k", help="Nearest neighbours to name.", min=1)] = 5,
     metric: Annotated[Literal["cosine", "dot", "l2"], typer.Option(help="How near is measured.")] = "cosine",
     vector: Annotated[bool, typer.Option("--vector", help="Show the vectors themselves.")] = False,
     as_json: Json = False,
@@ -35,12 +35,12 @@ def lookup(
                 f"{table} has no node '{unknown[0]}'; it holds {opened.num_rows:,} nodes of type "
                 f"'{opened.node_type}', with {kind} ids"
             )
-        near = neighbours(opened, ids, k, metric=metric) if k else []
+        near = neighbours(opened, ids, k, metric=metric)
         answers = [
             {
                 "id": value,
                 "vector": vectors[index].astype(float).tolist(),
-                "neighbours": near[index].as_dict() if near else {"ids": [], "scores": []},
+                "neighbours": near[index].as_dict(),
             }
             for index, value in enumerate(ids)
         ]
@@ -56,7 +56,10 @@ def export(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write an embedding table as Parquet (id, embedding) or as .npy (the ids in a second file)."""
+    """Write an embedding table as Parquet (id, embedding) or as .npy.
+
+    Beside NAME.npy, NAME.ids.npy holds the id of every row; it is left out where row 0 is id 0, row 1 id 1, and so on.
+    """
     from graphsys.storage.embeddings import EmbeddingTable
 
     with reporting(as_json=as_json, quiet=quiet) as output:

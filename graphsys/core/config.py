@@ -55,6 +55,8 @@ class SamplerConfig(_Section):
     """How neighbourhoods are drawn."""
 
     fanouts: tuple[int, ...] = Field((10, 10), description="In-neighbours per node and hop, seeds outwards; -1: all.")
+    replace: bool = Field(False, description="Draw each node's neighbours with replacement: always as many as asked.")
+    weighted: bool = Field(False, description="Draw in proportion to the edges' weights, which the store must have.")
     batch_size: int = Field(1024, gt=0, lt=_COUNT_LIMIT, description="Seeds per batch.")
     samples: Literal["frozen", "fresh"] = Field(
         "fresh", description="fresh: new samples every epoch; frozen: those of the first epoch, again and again."
@@ -135,8 +137,13 @@ class TrainerConfig(_Section):
     patience: int | None = Field(None, gt=0, description="Stop after this many validations without improvement.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Autocast type.")
-    threads: int = Field(0, ge=0, description="Torch threads; 0: one per core.")
-    keep: Literal["best", "last"] = Field("best", description="Weights a run ends with: best validation, or last.")
+    threads: int = Field(
+        0, ge=0, description="Torch threads; 0: one per core. Never changes what a built-in model learns."
+    )
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="Weights a run ends with; best: of the best validation, or of the last epoch without one; last.",
+    )
 
 
 class ClusterConfig(_Section):
@@ -160,7 +167,7 @@ class RunConfig(_Section):
 
     store: Path = Field(description="Store to learn from.")
     out: Path = Field(description="Folder that receives everything the run writes.")
-    memory: Size = Field(description="Hard limit of every stage's data, in bytes; the interpreter comes on top.")
+    memory: Size = Field(description="Hard limit of every stage's data, in bytes; the interpreters come on top.")
     task: TaskConfig = TaskConfig()
     sampler: SamplerConfig = SamplerConfig()
     pack: PackConfig = PackConfig()

@@ -1,5 +1,6 @@
 """What a stage cost: seconds, device bytes, useful bytes, peak memory."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -8,18 +9,51 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-_IO = Path("/proc/self/io")
+import psutil
+
 _STATUS = Path("/proc/self/status")
+_BLOCK_DEVICES = Path("/sys/dev/block")
+_SECTOR = 512  # bytes; the unit of the block layer, whatever the device's own
 
 
 def device_bytes() -> tuple[int, int]:
-    """Return (read, written) bytes that this process caused at the block device; page-cache hits do not count.
+    """Return (read, written) bytes that this process and its children caused at the block device.
+
+    Page-cache hits do not count. The kernel adds a child's sums to its parent's when the child ends, so the figures
+    never fall.
 
     Source:
         proc(5), /proc/pid/io, fields read_bytes and write_bytes.
     """
-    fields = dict(line.split(": ") for line in _IO.read_text().splitlines())
+    sums = [_process_bytes("self")]
+    for child in psutil.Process().children(recursive=True):
+        try:
+            sums.append(_process_bytes(str(child.pid)))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile, or belongs to another user
+    read, written = (sum(part) for part in zip(*sums, strict=True))
+    return read, written
+
+
+def _process_bytes(pid: str) -> tuple[int, int]:
+    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     return int(fields["read_bytes"]), int(fields["write_bytes"])
+
+
+def disk_bytes(folder: Path) -> tuple[int, int] | None:
+    """Return (read, written) bytes of the block device that holds an existing ``folder``, by all processes.
+
+    None where the kernel has no such figures: a network or overlay file system, or a container that hides them.
+
+    Source:
+        Documentation/block/stat.rst of Linux, fields "read sectors" and "write sectors".
+    """
+    device = folder.stat().st_dev
+    path = _BLOCK_DEVICES / f"{os.major(device)}:{os.minor(device)}" / "stat"
+    if not path.is_file():
+        return None
+    fields = path.read_text().split()
+    return int(fields[2]) * _SECTOR, int(fields[6]) * _SECTOR
 
 
 def rss_bytes() -> int:
@@ -61,6 +95,17 @@ class StageReport:
     peak_rss_bytes: int = 0
     skipped: bool = False  # True when an earlier run had finished it
     details: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, part: "StageReport") -> None:
+        """Add what another part of the stage cost; numbers among the details add up."""
+        self.seconds += part.seconds
+        self.device_bytes_read += part.device_bytes_read
+        self.device_bytes_written += part.device_bytes_written
+        self.useful_bytes += part.useful_bytes
+        self.peak_rss_bytes = max(self.peak_rss_bytes, part.peak_rss_bytes)
+        self.skipped = self.skipped and part.skipped
+        for name, number in part.details.items():
+            self.details[name] = self.details.get(name, 0) + number
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""

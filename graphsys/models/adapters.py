@@ -1,15 +1,19 @@
 """Lets a user's ``torch.nn.Module`` take the place of a built-in network."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from graphsys.core.errors import ConfigError
-from graphsys.models.base import BatchModel, GraphBatch, LayerHop, LayerwiseModel
+from graphsys.models.base import BatchModel, GraphBatch, LayerHop, LayerwiseModel, StreamedModel
 from graphsys.models.user_code import user_code
 
 
-class PygAdapter(BatchModel):
-    """Calls ``module(x, edge_index)``, which returns one row per node; those of the seeds, the first B, are kept."""
+class UserModel(BatchModel):
+    """A user's module, made to answer or to fail with one sentence; its weights keep the names that the user wrote."""
 
     def __init__(self, module: nn.Module, *, num_layers: int, out_channels: int) -> None:
         super().__init__()
@@ -17,13 +21,31 @@ class PygAdapter(BatchModel):
         self.num_layers = num_layers
         self.out_channels = out_channels
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the module's own."""
+        return self.module.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load what :meth:`state_dict` gave."""
+        return self.module.load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the module's own."""
+        return self.module.named_parameters(prefix, recurse, remove_duplicate)
+
+
+class PygAdapter(UserModel):
+    """Calls ``module(x, edge_index)``, which returns one row per node; those of the seeds, the first B, are kept."""
+
     def forward(self, batch: GraphBatch) -> Tensor:
         """Return [B, out_channels].
 
         Raises:
-            ConfigError: The module returned something else.
+            ConfigError: The module failed, or returned something else.
         """
-        with user_code(_call(self.module, "forward(x, edge_index)")):
+        with _calling(self.module, "forward(x, edge_index)"):
             out: object = self.module(batch.x, batch.edge_index)
         good = isinstance(out, Tensor) and out.dim() == 2 and out.shape[1] == self.out_channels
         if not isinstance(out, Tensor) or not good or out.shape[0] < batch.batch_size:
@@ -32,53 +54,109 @@ class PygAdapter(BatchModel):
         return _checked(self.module, "forward(x, edge_index)", out[: batch.batch_size])
 
 
-class DglAdapter(BatchModel):
+class DglAdapter(UserModel):
     """Calls ``module(blocks, x)`` with L DGL blocks, outermost first; it returns the rows of the B seeds."""
-
-    def __init__(self, module: nn.Module, *, num_layers: int, out_channels: int) -> None:
-        super().__init__()
-        self.module = module
-        self.num_layers = num_layers
-        self.out_channels = out_channels
 
     def forward(self, batch: GraphBatch) -> Tensor:
         """Return [B, out_channels].
 
         Raises:
-            ConfigError: The module returned something else.
+            ConfigError: The module failed, or returned something else.
         """
         blocks, x = batch.to_dgl()
-        with user_code(_call(self.module, "forward(blocks, x)")):
+        with _calling(self.module, "forward(blocks, x)"):
             out: object = self.module(blocks, x)
-        if not isinstance(out, Tensor) or tuple(out.shape) != (batch.batch_size, self.out_channels):
-            wanted = f"the {batch.batch_size} rows of the seeds with {self.out_channels} outputs"
-            raise ConfigError(_wrong_output(self.module, "forward(blocks, x)", out, wanted))
-        return _checked(self.module, "forward(blocks, x)", out)
+        return _rows_of_seeds(self, batch, "forward(blocks, x)", out)
 
 
-def guard_methods(module: BatchModel, *, out_channels: int) -> BatchModel:
-    """Return a user's own :class:`BatchModel`, its methods made to answer or to fail with one sentence."""
-    forward = module.forward
+class BatchAdapter(UserModel):
+    """Calls a user's own :class:`BatchModel`."""
 
-    def checked_forward(batch: GraphBatch) -> Tensor:
-        with user_code(_call(module, "forward(batch)")):
-            out: object = forward(batch)
-        if not isinstance(out, Tensor) or tuple(out.shape) != (batch.batch_size, out_channels):
-            wanted = f"the {batch.batch_size} rows of the seeds with {out_channels} outputs"
-            raise ConfigError(_wrong_output(module, "forward(batch)", out, wanted))
-        return _checked(module, "forward(batch)", out)
+    def __init__(self, module: BatchModel, *, out_channels: int) -> None:
+        super().__init__(module, num_layers=module.num_layers, out_channels=out_channels)
+        self.needs_degree = module.needs_degree
 
-    # Set on the object, so that its class, layers and names of parameters stay as the user wrote them.
-    setattr(module, "forward", checked_forward)  # noqa: B010 - a method may not be assigned to
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Return [B, out_channels].
+
+        Raises:
+            ConfigError: The module failed, or returned something else.
+        """
+        with _calling(self.module, "forward(batch)"):
+            out: object = self.module(batch)
+        return _rows_of_seeds(self, batch, "forward(batch)", out)
+
+
+class LayerwiseAdapter(BatchAdapter, LayerwiseModel):
+    """Calls a user's own :class:`LayerwiseModel`."""
+
+    def __init__(self, module: LayerwiseModel, *, out_channels: int) -> None:
+        super().__init__(module, out_channels=out_channels)
+        self._forward_layer = module.forward_layer
+
+    def forward_layer(self, index: int, x: Tensor, hop: LayerHop) -> Tensor:
+        """Return [num_dst, D_out].
+
+        Raises:
+            ConfigError: The module failed.
+        """
+        with _calling(self.module, "forward_layer(index, x, hop)"):
+            return self._forward_layer(index, x, hop)
+
+
+class StreamedAdapter(LayerwiseAdapter, StreamedModel):
+    """Calls a user's own :class:`StreamedModel`."""
+
+    def __init__(self, module: StreamedModel, *, out_channels: int) -> None:
+        super().__init__(module, out_channels=out_channels)
+        self._message_channels = module.message_channels
+        self._messages = module.messages
+        self._update = module.update
+
+    def message_channels(self, index: int) -> int:
+        """Return M; raises as :meth:`forward_layer`."""
+        with _calling(self.module, "message_channels(index)"):
+            return self._message_channels(index)
+
+    def messages(self, index: int, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return [S, M]; raises as :meth:`forward_layer`."""
+        with _calling(self.module, "messages(index, x, in_degree)"):
+            return self._messages(index, x, in_degree)
+
+    def update(self, index: int, total: Tensor, count: Tensor, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return [n, D_out]; raises as :meth:`forward_layer`."""
+        with _calling(self.module, "update(index, total, count, x, in_degree)"):
+            return self._update(index, total, count, x, in_degree)
+
+
+def adapt_batch_model(module: BatchModel, *, out_channels: int) -> UserModel:
+    """Return the adapter of a user's own :class:`BatchModel`, layerwise or streamed where the module is."""
+    if isinstance(module, StreamedModel):
+        return StreamedAdapter(module, out_channels=out_channels)
     if isinstance(module, LayerwiseModel):
-        forward_layer = module.forward_layer
+        return LayerwiseAdapter(module, out_channels=out_channels)
+    return BatchAdapter(module, out_channels=out_channels)
 
-        def guarded_layer(index: int, x: Tensor, hop: LayerHop) -> Tensor:
-            with user_code(_call(module, "forward_layer(index, x, hop)")):
-                return forward_layer(index, x, hop)
 
-        setattr(module, "forward_layer", guarded_layer)  # noqa: B010
-    return module
+def backward_of(model: nn.Module) -> AbstractContextManager[None]:
+    """Run the block, which goes backward through ``model``.
+
+    Raises:
+        ConfigError: The model is the user's, and the block failed.
+    """
+    return _calling(model.module, "forward: its backward pass") if isinstance(model, UserModel) else nullcontext()
+
+
+def _calling(module: nn.Module, call: str) -> AbstractContextManager[None]:
+    return user_code(_call(module, call))
+
+
+def _rows_of_seeds(model: UserModel, batch: GraphBatch, call: str, out: object) -> Tensor:
+    """Return ``out``, once it is known to be the outputs of the seeds."""
+    if not isinstance(out, Tensor) or tuple(out.shape) != (batch.batch_size, model.out_channels):
+        wanted = f"the {batch.batch_size} rows of the seeds with {model.out_channels} outputs"
+        raise ConfigError(_wrong_output(model.module, call, out, wanted))
+    return _checked(model.module, call, out)
 
 
 def _wrong_output(module: nn.Module, call: str, out: object, wanted: str) -> str:

@@ -7,8 +7,10 @@ A network takes whole sampled batches (:class:`BatchModel`). One that also runs 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from graphsys.core.errors import ConfigError
@@ -24,6 +26,14 @@ class GraphBatch(Protocol):
     @property
     def x(self) -> Tensor:
         """[V, D] float32 features."""
+
+    @property
+    def indptr(self) -> Tensor:
+        """[sum(num_sampled_nodes[:-1]) + 1] int32: expanded node i has the in-edges [indptr[i], indptr[i + 1])."""
+
+    @property
+    def indices(self) -> Tensor:
+        """[E] int32 local ids of the edges' sources."""
 
     @property
     def edge_index(self) -> Tensor:
@@ -49,13 +59,38 @@ class GraphBatch(Protocol):
         """Return (L DGL blocks, outermost first; x)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LayerHop:
-    """The edges that one layer runs on; destinations are the first ``num_dst`` of the source rows."""
+    """The edges that one layer runs on; destinations are the first ``num_dst`` of the source rows.
 
-    edge_index: Tensor  # [2, E] int64 local: row 0 indexes the source rows, row 1 the destinations
-    num_dst: int
+    Not slotted: ``edge_index`` is kept once it is made.
+    """
+
+    indptr: Tensor  # [num_dst + 1] int32 or int64, from 0: destination i has the edges [indptr[i], indptr[i + 1])
+    indices: Tensor  # [E] int32 or int64 source rows of the edges
     in_degree: Tensor | None = None  # [num_src] int32 in-degree in the whole graph
+
+    @property
+    def num_dst(self) -> int:
+        """Number of destinations."""
+        return self.indptr.shape[0] - 1
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges E."""
+        return self.indices.shape[0]
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """[2, E] int64: row 0 indexes the source rows, row 1 the destinations, in the order of ``indices``."""
+        return edge_index_of(self.indptr, self.indices)
+
+
+def edge_index_of(indptr: Tensor, indices: Tensor) -> Tensor:
+    """Return the edges of ``indptr`` [n + 1] and ``indices`` [E] as [2, E] int64: sources, then destinations."""
+    destination = torch.arange(indptr.shape[0] - 1, device=indptr.device)
+    column = torch.repeat_interleave(destination, indptr.diff(), output_size=indices.shape[0])
+    return torch.stack([indices.long(), column])
 
 
 class BatchModel(nn.Module, ABC):
@@ -97,6 +132,74 @@ class LayerwiseModel(BatchModel):
         return x
 
 
+class StreamedModel(LayerwiseModel):
+    """A network each of whose layers is a sum of one message per in-edge, between two maps of rows.
+
+    A node sends the same message along all its out-edges, so a layer can be run over all nodes as passes over rows and
+    edges: :meth:`messages` of the sources, their sums, and :meth:`update` of the destinations. In evaluation mode this
+    gives what :meth:`forward_layer` gives, up to rounding.
+    """
+
+    @abstractmethod
+    def message_channels(self, index: int) -> int:
+        """Return the columns M of a message of layer ``index``."""
+
+    @abstractmethod
+    def messages(self, index: int, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return the message that each source sends along every edge in layer ``index``.
+
+        Args:
+            index: Layer in [0, num_layers).
+            x: [S, D_in] outputs of the layer before, or features.
+            in_degree: [S] int32 in-degrees in the whole graph, where the network needs them.
+
+        Returns:
+            [S, M] float32.
+        """
+
+    @abstractmethod
+    def update(self, index: int, total: Tensor, count: Tensor, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return the output of layer ``index`` for destinations, with the activation behind it.
+
+        Args:
+            index: Layer in [0, num_layers).
+            total: [n, M] float32 sum of the messages along each destination's in-edges.
+            count: [n] int64 number of in-edges summed.
+            x: [n, D_in] the destinations' own rows.
+            in_degree: [n] int32 in-degrees in the whole graph, where the network needs them.
+
+        Returns:
+            [n, D_out] float32.
+        """
+
+
+class AttentionModel(LayerwiseModel):
+    """A network each of whose layers is a mean of values, weighed by attention, between two maps of rows.
+
+    With values v, keys k and queries q of one head, destination i gets the mean of v_j over its in-edges j -> i and
+    over i itself, weighed by ``exp(leaky_relu(k_j + q_i))``. A layer can be run over all nodes as passes over rows and
+    edges; in evaluation mode these methods give what :meth:`forward_layer` gives, up to rounding.
+    """
+
+    attention_slope: float  # of the leaky rectifier below zero
+
+    @abstractmethod
+    def attention_heads(self, index: int) -> int:
+        """Return the heads H of layer ``index``."""
+
+    @abstractmethod
+    def value_channels(self, index: int) -> int:
+        """Return the columns M of the values of layer ``index``, all heads together."""
+
+    @abstractmethod
+    def attend(self, index: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values [S, H, M / H], keys [S, H] and queries [S, H], float32, of rows ``x`` [S, D_in]."""
+
+    @abstractmethod
+    def attended(self, index: int, mean: Tensor) -> Tensor:
+        """Return the outputs [n, D_out] of destinations by their means [n, M], with the activation behind them."""
+
+
 def prefix_hop(batch: GraphBatch, depth: int) -> LayerHop:
     """Return the first ``depth`` hops of ``batch`` as one layer's edges: views, no copies."""
     num_hops = len(batch.num_sampled_edges)
@@ -105,7 +208,7 @@ def prefix_hop(batch: GraphBatch, depth: int) -> LayerHop:
     num_dst = sum(batch.num_sampled_nodes[:depth])
     num_src = sum(batch.num_sampled_nodes[: depth + 1])
     return LayerHop(
-        edge_index=batch.edge_index[:, : sum(batch.num_sampled_edges[:depth])],
-        num_dst=num_dst,
+        indptr=batch.indptr[: num_dst + 1],
+        indices=batch.indices[: sum(batch.num_sampled_edges[:depth])],
         in_degree=None if batch.in_degree is None else batch.in_degree[:num_src],
     )

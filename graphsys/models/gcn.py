@@ -2,14 +2,15 @@
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv
+from torch.nn import functional
 
 from graphsys.core.errors import ConfigError
+from graphsys.models.aggregate import edge_counts, spread_to_edges, sum_neighbors
 from graphsys.models.base import LayerHop
-from graphsys.models.stack import ConvStack, widths
+from graphsys.models.stack import StreamedStack, SumConv, widths
 
 
-class GCN(ConvStack):
+class GCN(StreamedStack):
     """Every layer sums the node and its neighbours, each scaled by the two ends' degrees.
 
     A sampled neighbourhood gives an unbiased estimate of the whole graph's layer, and all neighbours give it exactly.
@@ -25,36 +26,70 @@ class GCN(ConvStack):
         self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int, *, dropout: float = 0.0
     ) -> None:
         pairs = widths(in_channels, hidden_channels, out_channels, num_layers)
-        super().__init__([GCNConv(before, after, normalize=False) for before, after in pairs], dropout=dropout)
-
-    def convolve(self, conv: nn.Module, x: Tensor, hop: LayerHop) -> Tensor:
-        """Return [num_dst, D_out]; see :class:`ConvStack`."""
-        edge_index, weight = normalized_edges(hop)
-        out: Tensor = conv(x, edge_index, weight)
-        return out[: hop.num_dst]
+        super().__init__([GCNConv(before, after) for before, after in pairs], dropout=dropout)
 
 
-def normalized_edges(hop: LayerHop) -> tuple[Tensor, Tensor]:
-    """Return the hop's edges and one self-loop per destination, with their weights.
+class GCNConv(SumConv):
+    """``lin(weighted sum of the node and its neighbours) + bias``; parameters are named and drawn as in PyG.
 
     With d the in-degree in the whole graph and s the number of sampled in-edges, edge j -> i weighs
     ``1 / sqrt((d_j + 1) (d_i + 1)) * d_i / s_i`` and the loop at i weighs ``1 / (d_i + 1)``.
-
-    Returns:
-        [2, E + num_dst] int64 and [E + num_dst] float32.
-
-    Raises:
-        ConfigError: The hop carries no degrees.
     """
-    if hop.in_degree is None:
-        raise ConfigError("a gcn needs the in-degree of every node; sample its batches with with_degree=True")
-    row, col = hop.edge_index
-    degree = hop.in_degree.to(torch.float32)
-    scale = torch.rsqrt(degree + 1)
-    sampled = torch.bincount(col, minlength=hop.num_dst)
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.lin = nn.Linear(in_channels, out_channels, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.xavier_uniform_(self.lin.weight)
+        self._is_narrowing = out_channels < in_channels
+
+    def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
+        """Return [num_dst, D_out]; see :class:`Conv`.
+
+        Raises:
+            ConfigError: The hop carries no degrees.
+        """
+        degree, count = _checked(hop.in_degree), edge_counts(hop)
+        scale, own = _scale(degree), degree[: hop.num_dst]
+        loop = _scale(own)
+        weight = spread_to_edges(loop * _boost(own, count), hop) * scale[hop.indices]
+        total, own_rows = sum_neighbors(self.lin(x) if self._is_narrowing else x, hop, weight)
+        return self._finish(torch.addcmul(total, own_rows, loop.square()[:, None]))
+
+    @property
+    def message_channels(self) -> int:
+        """Columns of a message; see :class:`SumConv`."""
+        return self.lin.out_features if self._is_narrowing else self.lin.in_features
+
+    def messages(self, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return the sources' messages; see :class:`SumConv`."""
+        values: Tensor = self.lin(x) if self._is_narrowing else x
+        return values * _scale(_checked(in_degree))[:, None]
+
+    def update(self, total: Tensor, count: Tensor, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return the destinations' outputs; see :class:`SumConv`."""
+        degree = _checked(in_degree)
+        scale = _scale(degree)
+        values: Tensor = self.lin(x) if self._is_narrowing else x
+        own = values * scale.square()[:, None]
+        return self._finish(torch.addcmul(own, total, (scale * _boost(degree, count))[:, None]))
+
+    def _finish(self, total: Tensor) -> Tensor:
+        if self._is_narrowing:
+            return total + self.bias
+        return functional.linear(total, self.lin.weight, self.bias)
+
+
+def _scale(degree: Tensor) -> Tensor:
+    return torch.rsqrt(degree.float() + 1)
+
+
+def _boost(degree: Tensor, count: Tensor) -> Tensor:
     # A node without sampled edges has no edge that reads its quotient.
-    boost = degree[: hop.num_dst] / sampled.clamp(min=1)
-    loop = torch.arange(hop.num_dst, device=row.device)
-    edge_index = torch.cat([hop.edge_index, loop.expand(2, -1)], dim=1)
-    weight = torch.cat([scale[row] * scale[col] * boost[col], scale[: hop.num_dst].square()])
-    return edge_index, weight
+    return degree.float() / count.clamp(min=1)
+
+
+def _checked(in_degree: Tensor | None) -> Tensor:
+    if in_degree is None:
+        raise ConfigError("a gcn needs the in-degree of every node; sample its batches with with_degree=True")
+    return in_degree

@@ -1,13 +1,17 @@
 """The graph isomorphism network."""
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GINConv
+from torch.nn import functional
 
+from graphsys.models.aggregate import sum_neighbors
 from graphsys.models.base import LayerHop
-from graphsys.models.stack import ConvStack, widths
+from graphsys.models.stack import StreamedStack, SumConv, widths
 
 
-class GIN(ConvStack):
+class GIN(StreamedStack):
     """Every layer runs a perceptron over ``(1 + eps) * x + sum of neighbours``, eps learned.
 
     Source:
@@ -19,19 +23,58 @@ class GIN(ConvStack):
         self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int, *, dropout: float = 0.0
     ) -> None:
         pairs = widths(in_channels, hidden_channels, out_channels, num_layers)
-        convs = [GINConv(_perceptron(before, hidden_channels, after), train_eps=True) for before, after in pairs]
-        super().__init__(convs, dropout=dropout)
+        super().__init__([GINConv(before, hidden_channels, after) for before, after in pairs], dropout=dropout)
 
-    def convolve(self, conv: nn.Module, x: Tensor, hop: LayerHop) -> Tensor:
-        """Return [num_dst, D_out]; see :class:`ConvStack`."""
-        out: Tensor = conv((x, x[: hop.num_dst]), hop.edge_index)
+
+class GINConv(SumConv):
+    """``nn((1 + eps) * the node itself + sum of the neighbours)``; parameters are named as in PyG."""
+
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.nn = nn.Sequential(
+            nn.Linear(in_channels, hidden_channels),
+            RowNorm(hidden_channels),
+            nn.ReLU(),
+            nn.Linear(hidden_channels, out_channels),
+        )
+        self.eps = nn.Parameter(torch.zeros(1))
+        self._is_narrowing = hidden_channels < in_channels
+
+    @property
+    def _first(self) -> nn.Linear:
+        return cast(nn.Linear, self.nn[0])
+
+    def forward(self, x: Tensor, hop: LayerHop) -> Tensor:
+        """Return [num_dst, D_out]; see :class:`Conv`."""
+        return self._finish(*sum_neighbors(self.messages(x, None), hop))
+
+    @property
+    def message_channels(self) -> int:
+        """Columns of a message; see :class:`SumConv`."""
+        return self._first.out_features if self._is_narrowing else self._first.in_features
+
+    def messages(self, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return the sources' messages; see :class:`SumConv`."""
+        del in_degree
+        return functional.linear(x, self._first.weight) if self._is_narrowing else x
+
+    def update(self, total: Tensor, count: Tensor, x: Tensor, in_degree: Tensor | None) -> Tensor:
+        """Return the destinations' outputs; see :class:`SumConv`."""
+        del count
+        return self._finish(total, self.messages(x, in_degree))
+
+    def _finish(self, total: Tensor, own: Tensor) -> Tensor:
+        # By columns first: torch splits a sum over all entries among its threads, and one over rows by columns.
+        x = torch.addcmul(total, own.to(total.dtype), (1 + self.eps).expand(own.shape[1]))
+        x = x + self._first.bias if self._is_narrowing else self._first(x)
+        out: Tensor = self.nn[1:](x)
         return out
 
 
-def _perceptron(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(in_channels, hidden_channels),
-        nn.LayerNorm(hidden_channels),
-        nn.ReLU(),
-        nn.Linear(hidden_channels, out_channels),
-    )
+class RowNorm(nn.LayerNorm):
+    """A layer norm whose gradients are the same bit by bit for any number of threads."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the rows [*, D] with mean 0 and variance 1, then scaled and moved by column."""
+        # torch's own gradients of the scale are summed by thread.
+        return functional.layer_norm(input, self.normalized_shape, eps=self.eps) * self.weight + self.bias

@@ -3,8 +3,11 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from graphsys.core.errors import ConfigError, GraphsysError
+
+_GRAPHSYS = str(Path(__file__).parents[1])
 
 
 @contextmanager
@@ -24,13 +27,13 @@ def user_code(what: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # other people's code may raise anything
         reason = " ".join(str(error).split()) or "no reason given"
         raise ConfigError(
-            f"{what} failed with {type(error).__name__}: {reason} ({_place(error)}); mend it there and run again"
+            f"{what} failed with {type(error).__name__}: {reason}{_place(error)}; mend it and run again"
         ) from error
 
 
 def _place(error: BaseException) -> str:
-    """Return the innermost line of code that belongs to no installed package."""
+    """Return the innermost line of code that belongs to no installed package, in brackets; nothing if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
-    frame = (own or list(frames))[-1]
-    return f"{frame.filename}, line {frame.lineno}"
+    own = [frame for frame in frames if not frame.filename.startswith((_GRAPHSYS, "<"))]
+    own = [frame for frame in own if "site-packages" not in frame.filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

@@ -34,6 +34,14 @@ def test_the_public_names_load_on_first_use() -> None:
     assert "graphsys" in loaded_after(statement)
 
 
-@pytest.mark.parametrize("layer", ["graphsys.core.types", "graphsys.storage.store", "graphsys.samplers.neighbor"])
-def test_core_storage_and_samplers_load_neither_torch_nor_ray_nor_the_command_line(layer: str) -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "graphsys.core.types",
+        "graphsys.storage.store",
+        "graphsys.samplers.neighbor",
+        "graphsys.trainers.producer_process",
+    ],
+)
+def test_core_storage_samplers_and_the_producer_load_neither_torch_nor_ray_nor_the_command_line(layer: str) -> None:
     assert not loaded_after(f"import {layer}") & {"torch", "torch_geometric", "dgl", "ray", "typer", "rich"}

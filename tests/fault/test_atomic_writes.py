@@ -93,6 +93,24 @@ def test_a_failure_at_any_disk_call_leaves_no_half_folder(
         assert list(tmp_path.rglob("*")) == []
 
 
+def test_new_parent_folders_are_flushed_before_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    real = files.fsync_path
+
+    def recorded(path: Path) -> None:
+        flushed.append(str(path.relative_to(tmp_path)))
+        real(path)
+
+    monkeypatch.setattr(files, "fsync_path", recorded)
+    with atomic_file(tmp_path / "runs" / "first" / "file") as file:
+        file.write(b"1")
+    assert flushed == [".", "runs", "runs/first"]
+    flushed.clear()
+    with atomic_folder(tmp_path / "stores" / "a") as folder:
+        (folder / "x").write_bytes(b"1")
+    assert flushed[:2] == [".", "stores"]
+
+
 def test_an_error_in_the_block_leaves_nothing(tmp_path: Path) -> None:
     def stopped_folder() -> None:
         with atomic_folder(tmp_path / "a") as folder:

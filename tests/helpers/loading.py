@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from graphsys.core.config import RunConfig, parse_run
+from graphsys.core.progress import SILENT
 from graphsys.core.types import Features, LoaderCursor, NodeIds, SampledBatch
 from graphsys.core.units import MIB
 from graphsys.samplers.schedule import Schedule
@@ -109,8 +110,10 @@ class Scene:
         )  # fmt: skip
 
     def batches(self, cursor: LoaderCursor = START, *, threads: int = 2) -> list[MiniBatch]:
-        """Open everything, and return all batches from ``cursor`` on."""
+        """Open everything, and return all batches from ``cursor`` on; prepared as a run does it."""
+        position = cursor.epoch * self.schedule.batches_per_epoch + cursor.next_batch_id
         with self.windows() as windows, closing(open_reader(self.features, self.plan, memory=MEMORY)) as reader:
+            windows.prepare(SILENT, position // self.plan.window_batches)
             return list(Loader(windows, self.features, reader, cursor=cursor, threads=threads))
 
 

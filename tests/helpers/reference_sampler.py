@@ -18,11 +18,11 @@ def _below(word: int, size: int) -> int:
 
 
 def _floyd(key: int, degree: int, kept: int) -> list[int]:
-    chosen: set[int] = set()
+    chosen: list[int] = []
     for counter, last in enumerate(range(degree - kept, degree)):
         position = _below(_draw(key, counter), last + 1)
-        chosen.add(last if position in chosen else position)
-    return sorted(chosen)
+        chosen.append(last if position in chosen else position)
+    return chosen
 
 
 def _selection(key: int, degree: int, kept: int) -> list[int]:
@@ -33,15 +33,55 @@ def _selection(key: int, degree: int, kept: int) -> list[int]:
     return chosen
 
 
-def reference_positions(key: int, degree: int, fanout: int) -> list[int]:
+def reference_positions(key: int, degree: int, fanout: int, *, replace: bool = False) -> list[int]:
     """Return the positions that a node of ``degree`` in-edges keeps."""
-    if fanout < 0 or degree <= fanout:
+    if fanout < 0 or degree == 0:
         return list(range(degree))
-    return _floyd(key, degree, fanout) if fanout * fanout < 4 * degree else _selection(key, degree, fanout)
+    if replace:
+        return [_below(_draw(key, counter), degree) for counter in range(fanout)]
+    if degree <= fanout:
+        return list(range(degree))
+    return _floyd(key, degree, fanout) if fanout * fanout < 32 * degree else _selection(key, degree, fanout)
+
+
+def reference_weighted_positions(key: int, weight: list[float], fanout: int, *, replace: bool = False) -> list[int]:
+    """Return the positions that a node keeps whose in-edges weigh ``weight``."""
+    if fanout < 0:
+        return list(range(len(weight)))
+    weighing = [position for position, value in enumerate(weight) if value > 0]
+    wanted = (fanout if replace else min(fanout, len(weighing))) if weighing else 0
+    chosen: list[int] = []
+    reach, vain, counter = _reach(weight, []), 0, 0
+    while len(chosen) < wanted:
+        value = (_draw(key, counter) >> 11) * 2.0**-53 * reach[-1][1]
+        counter += 1
+        position = next((at for at, reached in reach if value < reached), reach[-1][0])
+        if replace or position not in chosen:
+            chosen.append(position)
+        elif (vain := vain + 1) == 8:
+            reach, vain = _reach(weight, chosen), 0
+    return chosen
+
+
+def _reach(weight: list[float], without: list[int]) -> list[tuple[int, float]]:
+    """Return (position, sum of the weights up to it) of all positions that weigh something and are not taken yet."""
+    total, reach = 0.0, []
+    for position, value in enumerate(weight):
+        if value > 0 and position not in without:
+            total += value
+            reach.append((position, total))
+    return reach
 
 
 def reference_sample(
-    topology: Topology, seeds: NodeIds, fanouts: Sequence[int], *, key: BatchKey, with_degree: bool = False
+    topology: Topology,
+    seeds: NodeIds,
+    fanouts: Sequence[int],
+    *,
+    key: BatchKey,
+    replace: bool = False,
+    weighted: bool = False,
+    with_degree: bool = False,
 ) -> SampledBatch:
     """Return what ``sample_neighbors`` must return, bit for bit."""
     local = {int(seed): index for index, seed in enumerate(seeds)}
@@ -55,7 +95,14 @@ def reference_sample(
         reached: list[int] = []
         for node in frontier:
             begin, end = int(topology.indptr[node]), int(topology.indptr[node + 1])
-            for position in reference_positions(_draw(hop_key, node), end - begin, fanout):
+            node_key = _draw(hop_key, node)
+            if weighted:
+                assert topology.weight is not None
+                weight = topology.weight[begin:end].tolist()
+                positions = reference_weighted_positions(node_key, weight, fanout, replace=replace)
+            else:
+                positions = reference_positions(node_key, end - begin, fanout, replace=replace)
+            for position in positions:
                 source = int(topology.indices[begin + position])
                 if source not in local:
                     local[source] = next(new_ids)

@@ -1,5 +1,6 @@
 """Small random graphs in memory, multi-edges, self-loops and isolated nodes included."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +40,20 @@ def topologies(draw: st.DrawFn) -> Topology:
     num_edges = draw(st.integers(0, 200))
     dtype: IdType = draw(st.sampled_from(["int32", "int64"]))
     return random_topology(num_nodes, num_edges, seed=draw(st.integers(0, 1 << 16)), dtype=dtype)
+
+
+def with_weights(topology: Topology, weight: npt.ArrayLike) -> Topology:
+    """Return the same edges with weights [E]."""
+    return replace(topology, weight=np.asarray(weight, np.float32))
+
+
+@st.composite
+def weighted_topologies_with_seeds(draw: st.DrawFn) -> tuple[Topology, NodeIds]:
+    """As :func:`topologies_with_seeds`, with weights: many alike, some zero, some far larger than all others."""
+    topology, seeds = draw(topologies_with_seeds())
+    generator = np.random.default_rng(draw(st.integers(0, 1 << 16)))
+    kinds = generator.choice([0.0, 0.25, 1.0, 3.5, 1e-30, 1e12], topology.num_edges)
+    return with_weights(topology, kinds), seeds
 
 
 @st.composite

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from graphsys.core.config import RunConfig, parse_run
 from graphsys.core.progress import SilentProgress, Task
-from graphsys.core.types import BatchKey, LoaderCursor, NodeIds, SampledBatch, Topology
-from graphsys.models.base import LayerHop
+from graphsys.core.types import BatchKey, LoaderCursor, NodeIds, Topology
+from graphsys.models.base import LayerHop, edge_index_of
 from graphsys.samplers.neighbor import sample_neighbors
+from graphsys.trainers.read_ahead import LoaderStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +50,18 @@ class TensorBatch:
     """The least that a model and a step ask of a mini-batch."""
 
     x: Tensor
-    edge_index: Tensor
+    indptr: Tensor
+    indices: Tensor
     num_sampled_nodes: Sequence[int]
     num_sampled_edges: Sequence[int]
     in_degree: Tensor | None = None
     y: Tensor | None = None
     epoch: int = 0
     batch_id: int = 0
+
+    @property
+    def edge_index(self) -> Tensor:
+        return edge_index_of(self.indptr, self.indices)
 
     @property
     def batch_size(self) -> int:
@@ -74,7 +80,8 @@ def sampled(
     assert batch.in_degree is not None
     return TensorBatch(
         x=graph.x[torch.from_numpy(batch.node)],
-        edge_index=_edge_index(batch),
+        indptr=torch.from_numpy(batch.indptr),
+        indices=torch.from_numpy(batch.indices),
         num_sampled_nodes=batch.num_sampled_nodes,
         num_sampled_edges=batch.num_sampled_edges,
         in_degree=torch.from_numpy(batch.in_degree),
@@ -84,15 +91,16 @@ def sampled(
     )
 
 
-def _edge_index(batch: SampledBatch) -> Tensor:
-    col = np.repeat(np.arange(batch.indptr.shape[0] - 1), np.diff(batch.indptr))
-    return torch.from_numpy(np.stack([batch.indices.astype(np.int64), col]))
-
-
 def whole_hop(graph: MemoryGraph) -> LayerHop:
     """Return all edges of the graph as one layer's hop."""
-    degree = torch.from_numpy(np.diff(graph.topology.indptr).astype(np.int32))
-    return LayerHop(edge_index=graph.edge_index, num_dst=graph.x.shape[0], in_degree=degree)
+    return topology_hop(graph.topology)
+
+
+def topology_hop(topology: Topology) -> LayerHop:
+    """Return all edges of a graph of one node type as one layer's hop."""
+    degree = torch.from_numpy(np.diff(topology.indptr).astype(np.int32))
+    indptr, indices = torch.from_numpy(topology.indptr), torch.from_numpy(topology.indices)
+    return LayerHop(indptr=indptr, indices=indices, in_degree=degree)
 
 
 def all_nodes(graph: MemoryGraph) -> NodeIds:
@@ -153,8 +161,12 @@ class MemoryFeed:
         batches = (sampled(self._graph, list(seeds), self._run.sampler.fanouts) for seeds in self._val)
         return nullcontext(batches) if self._validation else None
 
-    def wait_s(self) -> float:
-        return 0.0
+    @property
+    def mode(self) -> str:
+        return "memory"
+
+    def stats(self) -> LoaderStats:
+        return LoaderStats()
 
 
 class InterruptedTrainingError(Exception):

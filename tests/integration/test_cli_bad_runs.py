@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.cli_runs import generated_store, write_run
-from helpers.mounts import mounted_tmpfs
+from helpers.cli_runs import answer, generated_store, write_run
+from helpers.mounts import mounted_tmpfs, remount
 from helpers.refusals import assert_refused, snapshot
 
 from graphsys.cli.main import main
@@ -56,6 +56,10 @@ SETTINGS: dict[str, tuple[list[str], Names]] = {
     "out that is a file": (train("out=run.yaml"), ("run.yaml", "something else lies there")),
     "unknown choice": (train("model.name=transformer"), ("model.name", "transformer", "sage")),
     "fanouts that do not match the layers": (train("model.num_layers=3"), ("fanouts", "2", "3")),
+    "weights that the edges do not have": (
+        train("sampler.weighted=true", "out=other"),
+        ("weights", "sampler.weighted: false"),
+    ),
     "no fanouts": (train("sampler.fanouts=[]"), ("fanouts",)),
     "size without a known unit": (train("memory=3parsecs"), ("memory", "parsecs")),
     "override without a value": (train("trainer.lr"), ("trainer.lr", "key=value")),
@@ -131,6 +135,11 @@ def test_an_artefact_made_otherwise_is_refused_by_name(
 LOOKUPS: dict[str, tuple[list[str], Names]] = {
     "unknown id": (["lookup", "run/embeddings.gs", "--id=600"], ("600", "embeddings.gs")),
     "text where ids are integers": (["lookup", "run/embeddings.gs", "--id=seven"], ("seven", "integer")),
+    "no neighbours wanted": (["lookup", "run/embeddings.gs", "--id=1", "--k=0"], ("--k", "greater than or equal to 1")),
+    "unknown metric": (
+        ["lookup", "run/embeddings.gs", "--id=1", "--metric=hamming"],
+        ("Invalid value for '--metric': 'hamming' is not one of", "cosine"),
+    ),
     "look-up in a store": (["lookup", "graph.gs", "--id=1"], ("graph.gs", "embedding table")),
     "export of a store": (["export", "graph.gs", "--to=npy", "--out=x.npy"], ("graph.gs", "embedding table")),
     "verify of nothing": (["verify", "nowhere"], ("nowhere", "does not exist")),
@@ -172,6 +181,10 @@ def last_checkpoint(job: Path) -> Path:
     return max((job / "run/checkpoints").iterdir()) / "state.pt"
 
 
+def vectors_file(job: Path) -> Path:
+    return job / "run/embeddings.gs/vectors/c/0/0"
+
+
 def embedding_manifest(job: Path) -> Path:
     return job / "run/embeddings.gs/manifest.json"
 
@@ -192,6 +205,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], list[str
         lambda path: flip(path, 60),
         ["lookup", "run/embeddings.gs", "--id=1"],
         ("embeddings.gs/manifest.json", "corrupt"),
+    ),
+    "vectors, look up": (
+        vectors_file,
+        lambda path: flip(path, 60),
+        ["lookup", "run/embeddings.gs", "--id=1"],
+        ("embeddings.gs/vectors", "chunk 0", "corrupt"),
+    ),
+    "vectors, export": (
+        vectors_file,
+        lambda path: flip(path, 60),
+        ["export", "run/embeddings.gs", "--to=npy", "--out=out.npy"],
+        ("embeddings.gs/vectors", "chunk 0", "corrupt"),
     ),
 }
 
@@ -274,6 +299,23 @@ def test_a_disk_that_may_not_be_written_is_said(
     # Root may write into any folder whatever its mode; a read-only file system refuses root as well.
     with mounted_tmpfs(tmp_path / "locked", "ro") as disk:
         assert_refused([*place(job, disk / "out"), "--quiet"], names=("read-only",), work=disk, capsys=capsys)
+
+
+def test_a_finished_run_is_answered_from_a_disk_that_may_not_be_written(
+    job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mounted_tmpfs(tmp_path / "archive", "size=64m") as disk:
+        shutil.copytree(job / "run", disk / "run")
+        argv = [str(job / "run.yaml"), "--quiet", "--set", f"out={disk / 'run'}"]
+        assert main(["evaluate", *argv]) == 0  # remembers this copy of the store
+        remount(disk, "ro")
+        before = snapshot(disk)
+        found = answer(["train", *argv], capsys)
+        assert found["test"] == open_sealed_json(disk / "run/result.json")["test"]
+        assert found["skipped"]
+        assert answer(["evaluate", *argv], capsys)["test"] == found["test"]
+        assert answer(["embed", *argv], capsys)["report"]["skipped"]
+        assert snapshot(disk) == before
 
 
 def test_a_training_that_meets_a_full_disk_goes_on_once_there_is_room(

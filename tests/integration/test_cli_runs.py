@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from helpers.cli_runs import answer, generated_store, write_run
+from helpers.refusals import snapshot
 
 from graphsys.cli.main import main
+from graphsys.storage.community_graph import GenerateSpec
+from graphsys.storage.generate import generate
 from graphsys.storage.manifest import open_sealed_json
 
 
@@ -37,6 +40,22 @@ def test_generate_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixtu
     found = answer(["generate", "--nodes=100", "--edges=500", "--out", str(tmp_path / "raw")], capsys)
     assert (found["nodes"], found["edges"]) == (100, 500)
     assert (tmp_path / "raw" / "graph.json").is_file()
+
+
+def test_generate_takes_the_shape_of_the_graph_and_of_its_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = ["--classes=3", "--communities=6", "--homophily=0.9", "--exponent=3", "--signal=0.5"]
+    split = ["--train=0.1", "--val=0.2", "--test=0.3"]
+    argv = ["generate", "--nodes=1000", "--edges=5000", *shape, *split]
+    answer([*argv, "--out", str(tmp_path / "raw")], capsys)
+    made = tmp_path / "library"
+    spec = GenerateSpec(
+        nodes=1000, edges=5000, classes=3, communities=6, homophily=0.9, exponent=3.0, signal=0.5,
+        train=0.1, val=0.2, test=0.3,
+    )  # fmt: skip
+    generate(made, spec, memory=64 << 20)
+    assert snapshot(made) == snapshot(tmp_path / "raw")
 
 
 def test_import_reports_what_it_did_and_skips_the_second_time(
@@ -64,6 +83,10 @@ def test_train_answers_metrics_and_the_cost_of_every_stage(
         assert stage["seconds"] > 0
         assert stage["peak_rss_bytes"] > 0
         assert stage["useful_bytes"] > 0
+    # What the producer of the windows writes meanwhile is its own.
+    assert result["stages"]["train"]["device_bytes_written"] < result["stages"]["pack"]["device_bytes_written"]
+    for epoch in result["io"]["epochs"]:
+        assert sum(epoch["share"].values()) == pytest.approx(1)
     sealed = open_sealed_json(tmp_path / "run" / "result.json")
     assert sealed["test"] == result["test"]
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["memory"] == 256 << 20

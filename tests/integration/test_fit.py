@@ -12,6 +12,7 @@ from helpers.training import BreakOff, InterruptedTrainingError, run_config
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError, ConfigError, InputError, StaleArtefactError
+from graphsys.core.progress import SilentProgress
 from graphsys.storage.importer import ImportOptions, import_graph
 from graphsys.storage.memory_source import homogeneous
 from graphsys.trainers.checkpoint import list_checkpoints, load_checkpoint
@@ -19,7 +20,7 @@ from graphsys.trainers.fit import fit
 from graphsys.trainers.logs import read_log
 from graphsys.trainers.run_folder import RunFolder
 
-TIMES = {"seconds", "wait_s"}
+TIMES = {"seconds", "io"}
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,24 @@ def test_a_run_broken_off_at_any_moment_ends_with_the_same_bytes_and_log(
         fit(run)
         assert state_bytes(run) == state_bytes(whole)
         assert untimed(run) == untimed(whole)
+
+
+class Messages(SilentProgress):
+    """Keeps what is said in lines."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_training_that_goes_on_says_from_where(store: Path, tmp_path: Path) -> None:
+    first, second = Messages(), Messages()
+    fit(run_config(store, tmp_path / "out", trainer={"epochs": 2, "keep": "last"}), progress=first)
+    fit(run_config(store, tmp_path / "out", trainer={"epochs": 4, "keep": "last"}), progress=second)
+    assert not [line for line in first.said if "going on" in line]
+    assert "going on from step 14 of 28" in second.said
 
 
 def test_more_epochs_continue_a_finished_run(store: Path, tmp_path: Path) -> None:
@@ -266,3 +285,13 @@ def test_a_user_module_in_dgl_style_trains(store: Path, tmp_path: Path, monkeypa
     model = {"class": "their_dgl_net:Net", "style": "dgl", "hidden": 8}
     result = fit(run_config(store, tmp_path / "out", model=model, trainer={"epochs": 2, "threads": 1}))
     assert result.epochs == 2
+
+
+@pytest.mark.parametrize(("samples", "left"), [("fresh", False), ("frozen", True)])
+def test_a_training_that_stops_early_leaves_no_fresh_window(
+    store: Path, tmp_path: Path, samples: str, left: bool
+) -> None:
+    trainer = {"epochs": 50, "patience": 1, "lr": 1e-9, "threads": 1, "device": "cpu"}
+    run = run_config(store, tmp_path / "out", trainer=trainer, sampler={"samples": samples})
+    assert fit(run).epochs < 50
+    assert RunFolder(run.out).windows("train").exists() == left

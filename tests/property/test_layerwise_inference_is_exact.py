@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.graphs import MEMORY, tiny_graph
+from helpers.training import topology_hop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn import GCNConv, SAGEConv
 
 from graphsys.core.errors import MemoryBudgetError
 from graphsys.models.base import LayerHop
@@ -47,8 +48,7 @@ LIMITS = st.builds(
 class Graph:
     store: Store
     x: Tensor
-    edge_index: Tensor
-    degree: Tensor
+    hop: LayerHop
 
     @property
     def edges(self) -> EdgeReader:
@@ -62,13 +62,7 @@ def make_graph(folder: Path, self_loops: Literal["keep", "drop"]) -> Graph:
     import_graph(source, folder / "graph.gs", ImportOptions(memory=MEMORY, self_loops=self_loops))
     store = Store.open(folder / "graph.gs")
     topology = store.topology(store.edge_type_within("node"), in_memory=True)
-    col = np.repeat(np.arange(NUM_NODES), np.diff(topology.indptr))
-    return Graph(
-        store=store,
-        x=torch.from_numpy(x),
-        edge_index=torch.from_numpy(np.stack([topology.indices.astype(np.int64), col])),
-        degree=torch.from_numpy(np.diff(topology.indptr).astype(np.int32)),
-    )
+    return Graph(store=store, x=torch.from_numpy(x), hop=topology_hop(topology))
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +106,10 @@ def chunked(graph: Graph, network: ConvStack, limits: ChunkLimits, folder: Path)
 @settings(deadline=None, max_examples=20)
 def test_any_chunk_size_gives_the_whole_graph_forward(graph: Graph, name: str, limits: ChunkLimits) -> None:
     network = model(name)
-    hop = LayerHop(edge_index=graph.edge_index, num_dst=NUM_NODES, in_degree=graph.degree)
     with torch.no_grad():
         expected = graph.x
         for index in range(network.num_layers):
-            expected = network.forward_layer(index, expected, hop)
+            expected = network.forward_layer(index, expected, graph.hop)
     with tempfile.TemporaryDirectory() as folder:
         found = chunked(graph, network, limits, Path(folder))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -126,8 +119,10 @@ def test_it_equals_the_pyg_network_on_the_whole_graph(graph: Graph, tmp_path: Pa
     network = model("sage")
     found = chunked(graph, network, ChunkLimits.of(1 << 18, LayerCost.of(DIM, 8)), tmp_path)
     with torch.no_grad():
-        first, second = network.convs
-        expected = second(torch.relu(first(graph.x, graph.edge_index)), graph.edge_index)
+        first, second = SAGEConv(DIM, 6), SAGEConv(6, 3)
+        for conv, own in zip((first, second), network.convs, strict=True):
+            conv.load_state_dict(own.state_dict())
+        expected = second(torch.relu(first(graph.x, graph.hop.edge_index)), graph.hop.edge_index)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -139,7 +134,7 @@ def test_gcn_equals_pyg_with_its_own_normalisation(tmp_path: Path) -> None:
     for conv, own in zip(convs, network.convs, strict=True):
         conv.load_state_dict(own.state_dict())
     with torch.no_grad():
-        expected = convs[1](torch.relu(convs[0](graph.x, graph.edge_index)), graph.edge_index)
+        expected = convs[1](torch.relu(convs[0](graph.x, graph.hop.edge_index)), graph.hop.edge_index)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

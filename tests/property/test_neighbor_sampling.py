@@ -2,7 +2,7 @@
 
 import numpy as np
 from helpers.reference_sampler import reference_sample, same_batch
-from helpers.topologies import keys, topologies_with_seeds
+from helpers.topologies import keys, topologies_with_seeds, weighted_topologies_with_seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,12 +25,51 @@ def _in_edges(topology: Topology, node: int) -> list[int]:
 
 
 @EXAMPLES
-@given(graph=topologies_with_seeds(), key=keys(), fanouts=FANOUTS, with_degree=st.booleans())
+@given(
+    graph=weighted_topologies_with_seeds(),
+    key=keys(),
+    fanouts=FANOUTS,
+    replace=st.booleans(),
+    weighted=st.booleans(),
+    with_degree=st.booleans(),
+)
 def test_the_sample_equals_the_reference_bit_for_bit(
-    graph: Graph, key: BatchKey, fanouts: list[int], with_degree: bool
+    graph: Graph, key: BatchKey, fanouts: list[int], replace: bool, weighted: bool, with_degree: bool
 ) -> None:
-    fast = sample_neighbors(*graph, fanouts, key=key, with_degree=with_degree)
-    assert same_batch(fast, reference_sample(*graph, fanouts, key=key, with_degree=with_degree))
+    fast = sample_neighbors(*graph, fanouts, key=key, replace=replace, weighted=weighted, with_degree=with_degree)
+    slow = reference_sample(*graph, fanouts, key=key, replace=replace, weighted=weighted, with_degree=with_degree)
+    assert same_batch(fast, slow)
+
+
+@EXAMPLES
+@given(graph=weighted_topologies_with_seeds(), key=keys(), fanouts=FANOUTS)
+def test_weighted_sampling_without_replacement_keeps_what_weighs_and_each_edge_once(
+    graph: Graph, key: BatchKey, fanouts: list[int]
+) -> None:
+    topology, seeds = graph
+    assert topology.weight is not None
+    batch = sample_neighbors(topology, seeds, fanouts, key=key, weighted=True)
+    hop_of = np.repeat(np.arange(len(fanouts)), batch.num_sampled_nodes[:-1])
+    for row, (node, hop) in enumerate(zip(batch.node, hop_of, strict=False)):
+        edges = slice(topology.indptr[node], topology.indptr[node + 1])
+        weighing = topology.indices[edges][topology.weight[edges] > 0].tolist()
+        kept = batch.node[batch.indices[batch.indptr[row] : batch.indptr[row + 1]]].tolist()
+        if fanouts[hop] >= 0:
+            assert len(kept) == min(fanouts[hop], len(weighing))
+            assert all(kept.count(source) <= weighing.count(source) for source in kept)
+
+
+@EXAMPLES
+@given(graph=topologies_with_seeds(), key=keys(), fanouts=FANOUTS)
+def test_with_replacement_every_node_that_has_edges_keeps_as_many_as_asked(
+    graph: Graph, key: BatchKey, fanouts: list[int]
+) -> None:
+    topology, seeds = graph
+    batch = sample_neighbors(topology, seeds, fanouts, key=key, replace=True)
+    hop_of = np.repeat(np.arange(len(fanouts)), batch.num_sampled_nodes[:-1])
+    for node, hop, kept in zip(batch.node, hop_of, np.diff(batch.indptr), strict=False):
+        degree = len(_in_edges(topology, node))
+        assert kept == (degree if fanouts[hop] < 0 or degree == 0 else fanouts[hop])
 
 
 @EXAMPLES

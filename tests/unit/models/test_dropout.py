@@ -48,3 +48,28 @@ def test_nothing_is_dropped_at_share_zero_or_outside_training(p: float, training
 @pytest.mark.parametrize("shape", [(0, 4), (1, 1), (3, 5)])
 def test_any_number_of_entries_works(shape: tuple[int, int]) -> None:
     assert dropout(torch.ones(shape), p=0.5, training=True).shape == shape
+
+
+def test_any_number_of_threads_drops_the_same_entries() -> None:
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            torch.manual_seed(2)
+            found.append(dropout(torch.ones(5000, 33), p=0.3, training=True))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_neighbouring_entries_and_other_calls_are_independent() -> None:
+    torch.manual_seed(0)
+    first, second = (dropout(torch.ones(400_000, 1), p=0.5, training=True).flatten() > 0 for _ in range(2))
+    for shift in (1, 2, 64):
+        assert float((first[shift:] & first[:-shift]).float().mean()) == pytest.approx(0.25, abs=0.004)
+    assert float((first & second).float().mean()) == pytest.approx(0.25, abs=0.004)
+
+
+def test_a_share_next_to_one_is_no_overflow() -> None:
+    assert dropout(torch.ones(10, 10), p=1 - 1e-12, training=True).shape == (10, 10)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.reference_sampler import reference_positions, reference_sample, same_batch
-from helpers.topologies import IdType, random_topology, topology_of
+from helpers.topologies import IdType, random_topology, topology_of, with_weights
 
-from graphsys.core.errors import ConfigError, CorruptError, MemoryBudgetError, NodeIdError
+from graphsys.core.errors import ConfigError, CorruptError, InputError, MemoryBudgetError, NodeIdError
 from graphsys.core.types import BatchKey, NodeIds, SampledBatch, Topology
-from graphsys.samplers.kernels import choose_positions
+from graphsys.samplers.choice import choose_positions
+from graphsys.samplers.kernels import EMPTY, relabel
 from graphsys.samplers.neighbor import BYTES_PER_EDGE, sample_neighbors
 from graphsys.storage.flat import FlatArray, write_array
 
@@ -57,18 +58,18 @@ def test_self_loops_and_parallel_edges_are_edges_of_their_own() -> None:
     assert batch.num_sampled_edges == (4, 1)
 
 
-def test_kept_edges_stay_in_the_order_of_the_graph() -> None:
-    batch = sample_neighbors(GRAPH, ids(0, 1, 2), [9], key=KEY)
+def test_edges_that_are_all_kept_stay_in_the_order_of_the_graph() -> None:
+    batch = sample_neighbors(GRAPH, ids(0, 1, 2), [-1], key=KEY)
     sources = batch.node[batch.indices]
     for begin, end in zip(batch.indptr[:-1], batch.indptr[1:], strict=True):
         assert (np.diff(sources[begin:end]) >= 0).all()
 
 
-@pytest.mark.parametrize(("degree", "kept"), [(40, 3), (12, 6), (12, 7), (30, 29), (1000, 60), (1000, 70), (2, 1)])
+@pytest.mark.parametrize(("degree", "kept"), [(40, 3), (12, 6), (12, 7), (40, 39), (1000, 170), (1000, 190), (2, 1)])
 def test_positions_equal_the_reference(degree: int, kept: int) -> None:
     for batch in range(50):
         chosen = np.empty(kept, np.int64)
-        choose_positions(np.uint64(batch * 977), degree, kept, chosen)
+        choose_positions(np.uint64(batch * 977), degree, chosen)
         assert chosen.tolist() == reference_positions(batch * 977, degree, kept)
         assert len(set(chosen.tolist())) == kept
 
@@ -90,11 +91,78 @@ def test_every_subset_of_edges_is_equally_likely(degree: int, fanout: int) -> No
     topology = star(degree)
     found: dict[tuple[int, ...], int] = {}
     for batch_id in range(6000):
-        subset = tuple(sample_neighbors(topology, ids(0), [fanout], key=key(batch_id)).node[1:].tolist())
+        subset = tuple(sorted(sample_neighbors(topology, ids(0), [fanout], key=key(batch_id)).node[1:].tolist()))
         found[subset] = found.get(subset, 0) + 1
     counts = np.array(list(found.values()))
     assert len(counts) == {(7, 2): 21, (6, 5): 6}[degree, fanout]
     assert abs(chi_square(counts)) < 5
+
+
+@pytest.mark.parametrize("degree", [3, 50])
+def test_with_replacement_every_edge_is_drawn_equally_often(degree: int) -> None:
+    counts = np.zeros(degree, np.int64)
+    for batch_id in range(4000):
+        batch = sample_neighbors(star(degree), ids(0), [6], key=key(batch_id), replace=True)
+        counts += np.bincount(batch.node[batch.indices] - 1, minlength=degree)
+    assert counts.sum() == 4000 * 6
+    assert abs(chi_square(counts)) < 5
+
+
+def test_with_replacement_edges_are_drawn_in_proportion_to_their_weights() -> None:
+    weight = np.array([0.5, 0, 2, 1, 4], np.float32)
+    counts = np.zeros(5, np.int64)
+    for batch_id in range(4000):
+        batch = sample_neighbors(
+            with_weights(star(5), weight), ids(0), [3], key=key(batch_id), replace=True, weighted=True
+        )
+        counts += np.bincount(batch.node[batch.indices] - 1, minlength=5)
+    assert counts[1] == 0
+    expected = 12_000 * weight / weight.sum()
+    assert (np.abs(counts - expected) < 5 * np.sqrt(expected + 1)).all()
+
+
+def test_without_replacement_weighted_draws_follow_one_another() -> None:
+    """The chance of drawing i, then j is w_i / W * w_j / (W - w_i)."""
+    weight = np.array([1, 2, 7], np.float32)
+    counts = np.zeros((3, 3), np.int64)
+    for batch_id in range(6000):
+        batch = sample_neighbors(with_weights(star(3), weight), ids(0), [2], key=key(batch_id), weighted=True)
+        first, second = batch.node[batch.indices] - 1
+        counts[first, second] += 1
+    chance = weight[:, None] / 10 * weight / (10 - weight[:, None])
+    np.fill_diagonal(chance, 0)
+    assert (np.abs(counts - 6000 * chance) < 5 * np.sqrt(6000 * chance + 1)).all()
+    assert not counts.diagonal().any()
+
+
+def test_one_edge_with_nearly_all_the_weight_does_not_hold_up_the_others() -> None:
+    weight = np.full(200, 1e-20, np.float32)
+    weight[77] = 1e20
+    batch = sample_neighbors(with_weights(star(200), weight), ids(0), [150], key=KEY, weighted=True)
+    assert batch.num_edges == len(set(batch.node.tolist())) - 1 == 150
+
+
+def test_drawing_by_weights_needs_weights() -> None:
+    with pytest.raises(ConfigError, match="the edges have no weights to draw by"):
+        sample_neighbors(GRAPH, ids(1), [3], key=KEY, weighted=True)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_a_weight_that_cannot_be_drawn_by_is_refused_with_its_node(wrong: float) -> None:
+    with pytest.raises(InputError, match="an in-edge of node 0 has a weight that is negative or no number"):
+        sample_neighbors(with_weights(star(4), [1, 1, wrong, 1]), ids(0), [2], key=KEY, weighted=True)
+
+
+def test_ids_of_more_than_32_bits_are_told_apart() -> None:
+    """Two ids with the same lower half: the hash table holds halves only."""
+    wide = (1 << 32) + 5
+    table, node = np.full(64, EMPTY, np.uint64), np.empty(8, np.int64)
+    found = np.empty(5, np.int32)
+    asked = np.array([5, wide, 5, wide, 2 * (1 << 32) + 5], np.int64)
+    shift = np.uint64(63)  # two slots only, so that they are compared
+    assert relabel(asked, 0, 1 << 40, node, 0, table, shift, found) == (5, 3)
+    assert found.tolist() == [0, 1, 0, 1, 2]
+    assert node[:3].tolist() == [5, wide, 2 * (1 << 32) + 5]
 
 
 def test_two_nodes_of_a_batch_draw_independently() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.reference_sampler import reference_sample, same_batch
-from helpers.topologies import random_topology
+from helpers.topologies import random_topology, with_weights
 
 from graphsys.core.errors import DiskError, MemoryBudgetError
 from graphsys.core.types import Array, Topology
@@ -39,6 +39,8 @@ def write(
     memory: int = 1 << 30,
     labels: Array | None = None,
     topology: Topology = GRAPH,
+    replace: bool = False,
+    weighted: bool = False,
     task: Counter | None = None,
 ) -> Window:
     sample_window(
@@ -47,6 +49,8 @@ def write(
         positions,
         path,
         fanouts=FANOUTS,
+        replace=replace,
+        weighted=weighted,
         with_degree=True,
         labels=labels,
         threads=threads,
@@ -66,6 +70,18 @@ def test_a_window_holds_the_batches_of_its_positions_in_order(tmp_path: Path) ->
         expected = reference_sample(GRAPH, seeds, FANOUTS, key=key, with_degree=True)
         assert same_batch(window.read(index).sampled, expected)
     window.verify()
+
+
+@pytest.mark.parametrize(("replace", "weighted"), [(True, False), (False, True), (True, True)])
+def test_edges_are_drawn_as_asked(tmp_path: Path, replace: bool, weighted: bool) -> None:
+    topology = with_weights(GRAPH, np.random.default_rng(0).random(GRAPH.num_edges))
+    window = write(tmp_path / "w.sample", range(3), topology=topology, replace=replace, weighted=weighted)
+    for position in range(3):
+        seeds, key = SCHEDULE.seeds(position).node, SCHEDULE.key(position)
+        expected = reference_sample(
+            topology, seeds, FANOUTS, key=key, replace=replace, weighted=weighted, with_degree=True
+        )
+        assert same_batch(window.read(position).sampled, expected)
 
 
 def test_the_file_depends_on_neither_threads_nor_memory(tmp_path: Path) -> None:

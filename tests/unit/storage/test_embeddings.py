@@ -6,9 +6,11 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from helpers.artefacts import flip
 from helpers.tables import CHECKPOINT, id_store, make_table
 
 from graphsys.core.errors import ArtefactError, CorruptError, DiskError, InputError
+from graphsys.deploy.lookup import search
 from graphsys.storage.embeddings import KIND, EmbeddingTable, TableOrigin, write_table
 from graphsys.storage.manifest import read_manifest, verify_folder
 from graphsys.storage.store import Store
@@ -87,6 +89,35 @@ def test_every_byte_of_a_table_is_checked(tmp_path: Path, kind: str) -> None:
     (table.path / "zarr.json").write_bytes((table.path / "zarr.json").read_bytes().replace(b'"dim": 5', b'"dim": 6'))
     with pytest.raises(CorruptError, match=r"zarr.json is corrupt"):
         verify_folder(table.path, read_manifest(table.path, KIND))
+
+
+def test_a_damaged_chunk_of_vectors_is_never_answered(tmp_path: Path) -> None:
+    rows = np.arange(60_000, dtype=np.float32)[:, None].repeat(10, axis=1)  # three chunks
+    table = make_table(tmp_path, rows, block=60_000)
+    flip(table.vectors.path, 1 << 20)
+    fresh = EmbeddingTable.open(table.path)
+    np.testing.assert_array_equal(fresh.take(np.array([5, 59_999])), rows[[5, 59_999]])
+    with pytest.raises(CorruptError, match=r"vectors/c/0/0: chunk 1 is corrupt"):
+        fresh.take(np.array([5, 30_000]))
+    for export in (fresh.export_parquet, fresh.export_npy):
+        with pytest.raises(CorruptError, match=r"vectors/c/0/0: chunk 1 is corrupt"):
+            export(tmp_path / "exports" / "out")
+    with pytest.raises(CorruptError, match=r"vectors/c/0/0: chunk 1 is corrupt"):
+        search(fresh, rows[:1], 3)
+    assert not (tmp_path / "exports").exists() or list((tmp_path / "exports").iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "name"), [("integer", "ids"), ("integer", "order"), ("string", "bytes")])
+def test_damaged_ids_are_never_answered(tmp_path: Path, kind: str, name: str) -> None:
+    table = make_table(tmp_path, vectors(), ids=IDS[kind])
+    flip(table.path / "id_map" / name / "c" / "0", 3)
+    fresh = EmbeddingTable.open(table.path)
+    with pytest.raises(CorruptError, match=rf"id_map/{name}/c/0: chunk 0 is corrupt"):
+        fresh.lookup([external(kind, 4)])
+    for export in (fresh.export_parquet, fresh.export_npy):
+        with pytest.raises(CorruptError, match=rf"id_map/{name}/c/0: chunk 0 is corrupt"):
+            export(tmp_path / "out")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
 
 
 def test_the_version_follows_the_vectors(tmp_path: Path) -> None:

@@ -96,3 +96,35 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
     writer.abort()
     with pytest.raises(ArtefactError, match="at least one column"):
         FlatWriter(tmp_path / "b", np.float32, (0,))
+
+
+def test_checked_blocks_are_the_rows_in_order_and_stop_at_a_chunk_that_differs(tmp_path: Path) -> None:
+    array = np.arange(3_000_000, dtype=np.int32).reshape(-1, 3)
+    opened = FlatArray(tmp_path / "a", write_array(tmp_path / "a", array))
+    rows_per_chunk = opened.spec.chunk_rows
+    for rows in (1000, rows_per_chunk, 3 * rows_per_chunk + 5):
+        blocks = list(opened.checked_blocks(rows))
+        assert [start for start, _ in blocks] == np.cumsum([0, *(block.shape[0] for _, block in blocks)])[:-1].tolist()
+        assert max(block.shape[0] for _, block in blocks) <= rows
+        assert np.array_equal(np.concatenate([block for _, block in blocks]), array)
+    raw = bytearray(opened.path.read_bytes())
+    raw[2 * opened.spec.chunk_nbytes + 9] ^= 1
+    opened.path.write_bytes(raw)
+    left = iter(opened.checked_blocks(rows_per_chunk))
+    assert [next(left)[0], next(left)[0]] == [0, rows_per_chunk]
+    with pytest.raises(CorruptError, match="chunk 2 is corrupt"):
+        next(left)
+
+
+def test_a_small_budget_finds_the_same_damage(tmp_path: Path) -> None:
+    opened = FlatArray(tmp_path / "a", write_array(tmp_path / "a", np.zeros(1 << 20, np.int32)))
+    opened.verify(memory=0)
+    raw = bytearray(opened.path.read_bytes())
+    raw[-30] ^= 1  # in the index
+    opened.path.write_bytes(raw)
+    with pytest.raises(CorruptError, match="index is corrupt"):
+        opened.verify(memory=0)
+    raw[(3 << 20) + 77] ^= 1
+    opened.path.write_bytes(raw)
+    with pytest.raises(CorruptError, match="chunk 3 is corrupt"):
+        opened.verify(memory=0)

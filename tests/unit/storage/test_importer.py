@@ -228,7 +228,7 @@ def test_a_type_given_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_small_a_budget_is_refused_with_one_that_would_do(tmp_path: Path) -> None:
-    with pytest.raises(MemoryBudgetError, match="give at least memory: 64MiB"):
+    with pytest.raises(MemoryBudgetError, match="give at least --memory 64MiB"):
         import_graph(ring(), tmp_path / "out.gs", ImportOptions(memory=8 * MIB))
     assert list(tmp_path.iterdir()) == []
 

@@ -86,3 +86,13 @@ def test_dgl_blocks_come_outermost_first_and_nest(batch: MiniBatch) -> None:
     assert [side.tolist() for side in outer.edges()] == batch.edge_index.tolist()
     assert [side.tolist() for side in inner.edges()] == [[2, 3, 0], [0, 0, 1]]
     assert inner.srcdata["_ID"].tolist() == [40, 41, 42, 43]
+
+
+def test_dgl_attention_trains_on_the_blocks(batch: MiniBatch) -> None:
+    pytest.importorskip("dgl")
+    from dgl.nn.pytorch import GATConv
+
+    blocks, x = batch.to_dgl()
+    conv = GATConv(3, 4, 2, allow_zero_in_degree=True)
+    torch.autograd.backward([conv(blocks[0], x).sum()])
+    assert all(parameter.grad is not None for parameter in conv.parameters() if parameter.requires_grad)

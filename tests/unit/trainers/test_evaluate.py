@@ -52,7 +52,7 @@ def test_the_result_is_plain_json(store: Path, tmp_path: Path) -> None:
     run = make_run(store, tmp_path / "run")
     train_nothing(run)
     values = evaluate(run).as_dict()
-    assert set(values) == {"train", "val", "test", "checkpoint", "report"}
+    assert set(values) == {"train", "val", "test", "checkpoint", "check", "report"}
     assert values["report"]["name"] == "evaluate"
     assert np.isfinite(values["test"]["accuracy"])
 

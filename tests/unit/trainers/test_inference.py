@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.graphs import tiny_store
 from helpers.trained import make_run, train_nothing
+from helpers.training import topology_hop
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv
 
@@ -51,11 +52,7 @@ def opened(store: Path, out: Path, **sections: object) -> Trained:
 def whole_graph(store: Path) -> tuple[Tensor, LayerHop]:
     held = Store.open(store)
     topology = held.topology(held.edge_type_within("node"), in_memory=True)
-    col = np.repeat(np.arange(topology.num_nodes), np.diff(topology.indptr))
-    edge_index = torch.from_numpy(np.stack([topology.indices.astype(np.int64), col]))
-    degree = torch.from_numpy(np.diff(topology.indptr).astype(np.int32))
-    hop = LayerHop(edge_index=edge_index, num_dst=topology.num_nodes, in_degree=degree)
-    return torch.from_numpy(held.features("node").read().copy()), hop
+    return torch.from_numpy(held.features("node").read().copy()), topology_hop(topology)
 
 
 def layer_bytes(folder: Path) -> dict[str, bytes]:

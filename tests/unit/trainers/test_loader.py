@@ -14,6 +14,7 @@ from helpers.graphs import tiny_store
 from helpers.loading import MEMORY, START, Scene, scene
 
 from graphsys.core.errors import ConfigError, InputError, MemoryBudgetError
+from graphsys.core.progress import SILENT
 from graphsys.core.types import LoaderCursor
 from graphsys.storage.features import MemoryFeatures
 from graphsys.trainers.loader import Loader
@@ -41,6 +42,8 @@ def opened(chosen: Scene, cursor: LoaderCursor = START) -> Iterator[Loader]:
         closing(open_reader(chosen.features, chosen.plan, memory=MEMORY)) as reader,
         Loader(windows, chosen.features, reader, cursor=cursor) as loader,
     ):
+        if chosen.schedule.samples == "frozen":
+            windows.prepare(SILENT)
         yield loader
 
 
@@ -96,7 +99,7 @@ def test_a_loader_is_iterated_once(make: Callable[..., Scene]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["packed", "cached", "direct", "memory"])
-@pytest.mark.parametrize("taken", [0, 1, 5])
+@pytest.mark.parametrize("taken", [0, 5])
 def test_leaving_early_ends_every_thread(make: Callable[..., Scene], mode: str, taken: int) -> None:
     with opened(make(mode=mode, epochs=50)) as loader:
         for _ in zip(range(taken), loader, strict=False):
@@ -114,7 +117,7 @@ def test_breaking_out_of_the_loop_ends_the_loaders_threads(make: Callable[..., S
 
 @pytest.mark.parametrize(("mode", "hit"), [("memory", 1.0), ("direct", 0.0)])
 def test_rows_from_memory_and_from_the_disk_are_counted(make: Callable[..., Scene], mode: str, hit: float) -> None:
-    with opened(make(mode=mode)) as loader:
+    with opened(make(mode=mode, samples="frozen")) as loader:
         rows = sum(batch.x.shape[0] for batch in loader)
         stats = loader.stats
     assert stats.batches == 14
@@ -139,14 +142,14 @@ def test_a_cache_for_all_rows_fetches_each_row_once_per_window_chain(make: Calla
 def test_waits_are_counted_in_seconds(make: Callable[..., Scene]) -> None:
     with opened(make()) as loader:
         list(loader)
-        values = loader.stats.as_dict()
-    assert values["wait_assemble_s"] >= values["wait_producer_s"] > 0
-    assert values["wait_read_s"] > 0
-    assert values["device_bytes"] >= 0
+        stats = loader.stats
+    assert stats.wait_s == pytest.approx(sum(stats.waits().values()))
+    assert stats.wait_producer_s > 0  # for the first window
+    assert all(seconds >= 0 for seconds in stats.waits().values())
 
 
 def test_batches_do_not_share_memory(make: Callable[..., Scene]) -> None:
-    with opened(make()) as loader:
+    with opened(make(samples="frozen")) as loader:
         batches = list(loader)
     tensors = [tensor for batch in batches for tensor in (batch.x, batch.n_id, batch.indices, batch.indptr)]
     starts = sorted((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in tensors if tensor.nbytes)

@@ -20,7 +20,7 @@ from graphsys.trainers.state import new_state
 from graphsys.trainers.step import Setting, check_finite
 
 CPU = torch.device("cpu")
-TIMES = {"seconds", "wait_s"}
+TIMES = {"seconds", "io"}
 
 
 def train(run: RunConfig, progress: Progress = SILENT, **feed_options: Any) -> Path:

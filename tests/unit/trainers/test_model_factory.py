@@ -4,12 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.training import memory_graph, run_config, sampled
+from helpers.training import memory_graph, run_config, sampled, whole_hop
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError
-from graphsys.models.base import LayerwiseModel
+from graphsys.models.base import LayerwiseModel, StreamedModel
+from graphsys.storage.store import NodeTypeInfo
 from graphsys.trainers.model_factory import build_model, import_class
+from graphsys.trainers.objective import resolve_objective
+from graphsys.trainers.state import new_state
+from graphsys.trainers.step import Setting, train_step
+
+CLASSES = NodeTypeInfo(name="node", num_nodes=60, num_features=7, label_kind="class", num_classes=3, id_kind="identity")
 
 MODULE = """
 import torch
@@ -84,6 +90,23 @@ class Layered(GraphSAGE):
 class LayerFails(GraphSAGE):
     def forward_layer(self, index, x, hop):
         raise IndexError("theirs")
+
+class Loop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+    @staticmethod
+    def backward(ctx, grad):
+        raise IndexError("no way back")
+
+class NoWayBack(Mean):
+    def forward(self, x, edge_index):
+        return Loop.apply(super().forward(x, edge_index))
+
+class Overwrites(Mean):
+    def forward(self, x, edge_index):
+        out = super().forward(x, edge_index).exp()
+        return out.mul_(2) + out
 
 class Nothing(GraphSAGE):
     def forward(self, batch):
@@ -164,8 +187,17 @@ def test_a_pyg_model_by_its_import_path_gets_every_width() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_layerwise_model_of_the_user_is_taken_as_it_is() -> None:
-    assert isinstance(build_model(user_run("Layered"), 7, 3), LayerwiseModel)
+def test_a_streamed_model_of_the_user_gives_what_it_would_give_alone() -> None:
+    model = build_model(user_run("Layered"), 7, 3).eval()
+    own = model.get_submodule("module")
+    assert isinstance(model, StreamedModel)
+    assert isinstance(own, StreamedModel)
+    batch, x, hop = sampled(memory_graph(), [4, 2], [2, 2]), torch.rand(60, 7), whole_hop(memory_graph())
+    assert torch.equal(model(batch), own(batch))
+    assert torch.equal(model.forward_layer(0, x, hop), own.forward_layer(0, x, hop))
+    total, count = torch.rand(60, model.message_channels(0)), torch.full((60,), 2)
+    assert torch.equal(model.messages(0, x, None), own.messages(0, x, None))
+    assert torch.equal(model.update(0, total, count, x, None), own.update(0, total, count, x, None))
 
 
 @pytest.mark.usefixtures("here")
@@ -216,7 +248,7 @@ def test_an_output_of_the_wrong_shape_is_refused_with_the_shape_expected(name: s
     ("name", "message"),
     [
         ("Fails", r"forward\(x, edge_index\) failed with KeyError: .*feature.*their_models.py, line \d+"),
-        ("LayerFails", r"forward_layer.* failed with IndexError: theirs .*their_models.py, line \d+"),
+        ("LayerFails", r"forward\(batch\) failed with IndexError: theirs .*their_models.py, line \d+"),
         ("Nothing", r"forward\(batch\) returned a NoneType; expected the 2 rows"),
         ("Whole", "returned numbers of type torch.int64; expected a floating-point type"),
         ("Detached", "do not depend on its parameters"),
@@ -226,6 +258,46 @@ def test_a_model_that_fails_at_work_is_refused_with_the_place(name: str, message
     model = build_model(user_run(name), 7, 3)
     with pytest.raises(ConfigError, match=f"their_models:{name}.*{message}"):
         model(sampled(memory_graph(), [4, 2], [2, 2]))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_layer_that_fails_at_work_is_refused_with_the_place() -> None:
+    model = build_model(user_run("LayerFails"), 7, 3)
+    assert isinstance(model, LayerwiseModel)
+    hop = whole_hop(memory_graph())
+    with pytest.raises(ConfigError, match=r"LayerFails.forward_layer\(.*\) failed with IndexError: theirs .*models.py"):
+        model.forward_layer(0, torch.zeros(60, 7), hop)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NoWayBack", r"IndexError: no way back \(.*their_models.py, line \d+\); mend"),
+        ("Overwrites", r"RuntimeError: one of the variables .* modified by an inplace operation.*; mend"),
+    ],
+)
+def test_a_model_whose_backward_pass_fails_is_refused_by_name(name: str, message: str) -> None:
+    run = user_run(name)
+    model = build_model(run, 7, 3)
+    setting = Setting(config=run.trainer, objective=resolve_objective(run.task, CLASSES), device=torch.device("cpu"))
+    batch = sampled(memory_graph(), [4, 2], [2, 2])
+    with pytest.raises(ConfigError, match=f"their_models:{name}.forward: its backward pass failed with {message}"):
+        train_step(new_state(model, run.trainer, torch.device("cpu")), batch, setting)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["Mean", "Layered", "Blocks"])
+def test_the_weights_of_a_users_model_keep_the_names_that_the_user_wrote(name: str) -> None:
+    style = "dgl" if name == "Blocks" else "pyg"
+    model = build_model(user_run(name, style=style), 7, 3)
+    own = model.get_submodule("module")
+    names = [key for key, _ in own.named_parameters()]
+    assert list(model.state_dict()) == list(own.state_dict())
+    assert [key for key, _ in model.named_parameters()] == names
+    zeros = {key: torch.zeros_like(tensor) for key, tensor in own.state_dict().items()}
+    model.load_state_dict(zeros)
+    assert not any(parameter.any() for parameter in own.parameters())
 
 
 @pytest.mark.usefixtures("here")

@@ -7,12 +7,14 @@ from helpers.graphs import tiny_store
 from helpers.trained import make_run
 
 from graphsys.core.errors import ConfigError, MemoryBudgetError
-from graphsys.core.types import NodeIds
 from graphsys.core.units import GIB, KIB, MIB
+from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
+from graphsys.storage.codec import row_nbytes
+from graphsys.storage.residency import plan_residency
 from graphsys.storage.store import Store
 from graphsys.trainers import pilot as pilot_module
-from graphsys.trainers.pilot import Pilot, count_shared, run_pilot
+from graphsys.trainers.pilot import run_pilot
 from graphsys.trainers.plan import PackPlan, resolve_pack
 
 NODES, EDGES, DIM = 6000, 48_000, 256
@@ -87,10 +89,11 @@ def test_the_cache_is_a_share_of_the_features_or_a_size(store: Store) -> None:
     assert plan(store, mode="packed", host_cache="1GiB").num_slots == NODES
 
 
-def test_rows_of_a_slot_are_padded_to_16_bytes(tmp_path: Path) -> None:
+def test_rows_of_a_slot_are_padded_as_the_codec_pads_them(tmp_path: Path) -> None:
     narrow = Store.open(tiny_store(tmp_path, num_features=3))
     found = plan(narrow, mode="cached", host_cache="1280B")
-    assert (found.row_nbytes, found.num_slots) == (16, 80)
+    width = row_nbytes(3, "float32")
+    assert (found.row_nbytes, found.num_slots) == (width, 1280 // width)
 
 
 def test_a_share_gives_way_to_the_memory_budget_and_says_so(store: Store) -> None:
@@ -127,6 +130,14 @@ def test_frozen_windows_beyond_the_disk_budget_are_refused_with_the_size_needed(
         plan(store, samples="frozen", mode="packed", disk="100KiB")
 
 
+def test_a_refusal_names_the_whole_disk_budget_and_what_would_do(store: Store) -> None:
+    run = make_run(store.path, Path("out"), pack={"mode": "packed", "disk": "1MiB"}, sampler={
+        "fanouts": [4, 4], "batch_size": 16, "samples": "frozen"})  # fmt: skip
+    schedule = Schedule(nodes=store.split("node", "train"), batch_size=16, seed=0, epochs=2, samples="frozen")
+    with pytest.raises(ConfigError, match=r"pack.disk is 1\.00 MiB, of which 512 KiB are left for them; raise"):
+        resolve_pack(run, store, schedule, store.topology(store.edge_type_within("node")), disk=512 * KIB)
+
+
 def test_fresh_windows_shrink_to_the_disk_budget(store: Store) -> None:
     wide = plan(store, mode="packed", memory="64MiB", epochs=50)
     tight = plan(store, mode="packed", memory="64MiB", epochs=50, disk=wide.disk_bytes // 4)
@@ -155,39 +166,34 @@ def test_the_plan_is_plain_json(store: Store) -> None:
     assert isinstance(values["notes"], list)
 
 
-def pilot_of(trace: list[NodeIds], num_nodes: int) -> Pilot:
-    return Pilot(
-        num_graph_nodes=num_nodes,
-        mean_nodes=1.0,
-        mean_edges=1.0,
-        max_nodes=1,
-        max_edges=1,
-        shared=count_shared(trace),
-        seconds_per_batch=0.0,
-    )
-
-
-def test_hits_are_looked_up_in_what_other_batches_want() -> None:
-    disjoint = pilot_of([np.arange(0, 10), np.arange(10, 20)], 1000)
-    same = pilot_of([np.arange(10), np.arange(10)], 1000)
-    assert disjoint.hit_share(10) == 0
-    assert same.hit_share(10) == 1
-    assert same.hit_share(5) == 0.5
-    assert [same.hit_share(0), disjoint.hit_share(1000)] == [0, 1]
-
-
-def test_free_slots_hold_other_nodes_by_chance() -> None:
-    disjoint = pilot_of([np.arange(0, 10), np.arange(10, 20)], 1010)
-    assert disjoint.hit_share(510) == pytest.approx(0.5)
-
-
 def test_a_pilot_measures_batches_of_the_schedule(store: Store) -> None:
     run = make_run(store.path, Path("out"), sampler={"fanouts": [4, 4], "batch_size": 32})
     schedule = Schedule(nodes=store.split("node", "train"), batch_size=32, seed=0, epochs=2, samples="fresh")
     pilot = run_pilot(run, schedule, store.topology(store.edge_type_within("node")))
-    assert len(pilot.shared) == 8
+    assert sum(pilot.frequencies) == pytest.approx(1)
+    assert pilot.seconds_per_batch > 0
+    assert 32 <= pilot.mean_expanded < pilot.mean_nodes
     assert 32 < pilot.mean_nodes <= pilot.max_nodes <= NODES
     assert pilot.mean_edges <= 32 * 4 * 5 < GIB
+
+
+@pytest.mark.parametrize("share", ["5%", "20%", "60%"])
+def test_a_pilot_foretells_the_rows_that_windows_fetch(store: Store, share: str) -> None:
+    sampler = {"fanouts": [4, 4], "batch_size": 32}
+    run = make_run(store.path, Path("out"), sampler=sampler, pack={"mode": "packed", "host_cache": share})
+    schedule = Schedule(nodes=store.split("node", "train"), batch_size=32, seed=0, epochs=1, samples="fresh")
+    topology = store.topology(store.edge_type_within("node"))
+    slots = resolve_pack(run, store, schedule, topology).num_slots
+    held, fetched = np.full(slots, -1, np.int64), 0
+    for start in range(0, schedule.num_batches, 20):
+        window = range(start, min(start + 20, schedule.num_batches))
+        trace = [
+            sample_neighbors(topology, schedule.seeds(at).node, [4, 4], key=schedule.key(at)).node for at in window
+        ]
+        found = plan_residency(trace, slots, held)
+        held, fetched = found.final_slot_node, fetched + sum(len(batch.fetch_node) for batch in found.batches)
+    foretold = run_pilot(run, schedule, topology).fetched_rows(slots, window=20, num_batches=schedule.num_batches)
+    assert foretold == pytest.approx(fetched, rel=0.1)
 
 
 def test_a_pilot_batch_beyond_the_budget_is_refused_before_it_is_sampled(

@@ -1,6 +1,7 @@
 """Sets of windows: what is made, kept, made again, refused and removed."""
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -11,12 +12,11 @@ from typing import Any
 import pytest
 from helpers.graphs import tiny_store
 from helpers.loading import MEMORY, CountingTask, Scene, same_runs, scene
+from helpers.producers import one_producer, producers
 
 from graphsys.core.errors import CorruptError, StaleArtefactError
 from graphsys.core.progress import SILENT, Progress, Task
-from graphsys.storage.packer import pack_window
 from graphsys.storage.window import Window
-from graphsys.trainers import window_maker
 from graphsys.trainers.loader import Loader
 from graphsys.trainers.rows import open_reader
 
@@ -216,26 +216,37 @@ def test_a_fresh_run_that_starts_late_removes_what_it_does_not_need(make: Callab
     assert "window-0000.pack" not in _names(chosen)
 
 
-def test_starting_again_leaves_alone_what_a_forgotten_window_is_made_from(
-    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chosen = make(epochs=4)
-    reached, go_on = threading.Event(), threading.Event()
-
-    def pack_late(*args: Any, **kwargs: Any) -> Any:
-        if args[0].name == "window-0003.sample":
-            reached.set()
-            go_on.wait(10)
-        return pack_window(*args, **kwargs)
-
-    monkeypatch.setattr(window_maker, "pack_window", pack_late)
+def test_starting_again_leaves_alone_what_a_forgotten_window_is_made_from(make: Callable[..., Scene]) -> None:
+    chosen = make(epochs=100, window_batches=1000, batch_size=1)
     with chosen.windows() as windows:
         windows.begin(3)
-        assert reached.wait(10)
+        producer = one_producer()
+        while not any(chosen.folder.glob(".window-0003.*.partial")):
+            time.sleep(0.001)
+        producer.suspend()
+        before = _names(chosen)
         windows.begin(1)  # forgets window 3, which is being made
-        assert (chosen.folder / "window-0003.sample").exists()
-        go_on.set()
+        assert _names(chosen) == before
+        producer.resume()
         assert windows.open(1, threading.Event()) is not None
+
+
+def test_windows_that_are_there_need_no_producer(make: Callable[..., Scene]) -> None:
+    chosen = make(samples="frozen")
+    with chosen.windows() as windows:
+        windows.prepare(SILENT)
+        windows.begin(0)
+        assert windows.open(2, threading.Event()) is not None
+        assert producers() == []
+
+
+def test_what_the_producer_did_is_counted(make: Callable[..., Scene]) -> None:
+    with make().windows() as windows:
+        windows.begin(0)
+        assert windows.open(1, threading.Event()) is not None
+        reports = windows.reports
+        assert [report.details["windows"] for report in reports.values()] == [2, 2]
+        assert all(report.seconds > 0 and report.useful_bytes > 0 for report in reports.values())
 
 
 def test_each_window_starts_with_the_cache_that_the_one_before_left(make: Callable[..., Scene]) -> None:
@@ -264,6 +275,7 @@ def test_closing_calls_the_producer_off_and_leaves_no_half_window(make: Callable
     windows.close()
     assert not [name for name in _names(chosen) if name.endswith(".partial")]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("graphsys-")]
+    assert producers() == []
     with pytest.raises(ValueError, match="are closed"):
         windows.begin(0)
 

@@ -1,0 +1,93 @@
+"""Seconds to load one epoch of packed windows, without training: the steady state of frozen samples."""
+
+import time
+from contextlib import AbstractContextManager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from graphsys.bench.belady import fewest_reads
+from graphsys.bench.graph import drop_pages
+from graphsys.bench.result import Measured
+from graphsys.bench.sampler import batches_of
+from graphsys.bench.setting import Setting
+from graphsys.core.config import RunConfig
+from graphsys.core.metrics import device_bytes, measure
+from graphsys.core.progress import Progress
+from graphsys.core.types import LoaderCursor, NodeIds
+from graphsys.storage.disk_speed import measure_disk
+from graphsys.storage.store import Store
+from graphsys.trainers.feed import WindowFeed
+from graphsys.trainers.objective import training_nodes
+
+_START = LoaderCursor(epoch=0, next_batch_id=0)
+
+
+def measure_loader(setting: Setting, progress: Progress) -> Measured:
+    """Measure the epochs after the first; the limit is their device bytes at the disk's sequential direct speed."""
+    run = setting.run("loader", epochs=setting.rounds + 1, mode="packed", samples="frozen")
+    store, name = setting.open_store()
+    node = training_nodes(store, name)
+    with open_feed(run, store, node) as feed:
+        with measure("prepare") as prepared:
+            feed.prepare(progress, 0)
+        drop_pages(setting.store)
+        before = measure_disk(setting.work).read_bytes_s
+        with measure("load") as loading:
+            seconds, read = _epochs(feed)
+        after = measure_disk(setting.work).read_bytes_s
+        stats, plan = feed.stats(), feed.plans.train
+    per_epoch = sum(read[1:]) / (len(read) - 1)
+    bandwidth = (before + after) / 2
+    epochs = run.trainer.epochs
+    trace = _trace(setting, store, name, node)
+    one_epoch, all_epochs = (
+        fewest_reads(trace * count, num_nodes=store.node_types[name].num_nodes, num_slots=plan.num_slots)
+        for count in (1, epochs)
+    )
+    return Measured(
+        rounds=tuple(seconds[1:]),
+        limit=per_epoch / bandwidth,
+        details={
+            "first_epoch_s": seconds[0],
+            "device_bytes_per_epoch": per_epoch,
+            "device_over_useful": sum(read) / max(stats.useful_bytes, 1),
+            "rows_per_epoch": (stats.rows_hit + stats.rows_fetched) / epochs,
+            "rows_read_per_epoch": stats.rows_fetched / epochs,
+            "rows_over_belady": stats.rows_fetched / max(all_epochs, 1),
+            "rows_over_belady_of_one_epoch": stats.rows_fetched / epochs / max(one_epoch, 1),
+            "cache_rows": plan.num_slots,
+            "window_batches": plan.window_batches,
+            "sequential_read_bytes_s": bandwidth,
+            "prepare_s": prepared.seconds,
+            "waits_s": stats.waits(),
+            "limit_is": "device bytes of an epoch at the sequential direct read speed of this run",
+        },
+        peak_memory_bytes={"prepare": prepared.peak_rss_bytes, "load": loading.peak_rss_bytes},
+    )  # fmt: skip
+
+
+def open_feed(run: RunConfig, store: Store, node: NodeIds) -> AbstractContextManager[WindowFeed]:
+    """Open the batches of a run as training opens them."""
+    return WindowFeed(run, store, node, with_degree=False, device=torch.device("cpu"), overwrite=False)
+
+
+def _epochs(feed: WindowFeed) -> tuple[list[float], list[int]]:
+    """Go through all batches; return the seconds and the device bytes of every epoch."""
+    seconds, read = [], []
+    started, before = time.perf_counter(), device_bytes()[0]
+    with feed.train(_START) as batches:
+        for count, _ in enumerate(batches, start=1):
+            if count % feed.steps_per_epoch == 0:
+                now, total = time.perf_counter(), device_bytes()[0]
+                seconds.append(now - started)
+                read.append(total - before)
+                started, before = now, total
+    return seconds, read
+
+
+def _trace(setting: Setting, store: Store, name: str, node: NodeIds) -> list[npt.NDArray[np.int32]]:
+    """Return the ids that each batch of an epoch accesses, sampled anew and not taken from the windows."""
+    topology = store.topology(store.edge_type_within(name), in_memory=True)
+    return [batch.node.astype(np.int32) for batch in batches_of(setting, topology, node)]

@@ -1,0 +1,169 @@
+"""How fast packing goes on this machine and disk: a small window, really planned and packed, then remembered."""
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import graphsys
+from graphsys.core.errors import CorruptError, DiskError
+from graphsys.core.types import NodeIds, SampledBatch
+from graphsys.core.units import MIB
+from graphsys.storage.disk_speed import cache_file, existing_folder
+from graphsys.storage.files import disk_errors, write_bytes
+from graphsys.storage.flat import FlatArray, write_array
+from graphsys.storage.manifest import open_sealed_json, sealed_json
+from graphsys.storage.packer import pack_window
+from graphsys.storage.residency import plan_residency
+from graphsys.storage.window import Window, WindowHeader, WindowWriter
+
+MAX_AGE = timedelta(days=7)
+NUM_NODES = 160_000
+_DIM = 128
+_BATCHES = 16
+_SHARE = 8  # of the nodes, as a divisor, that a batch holds
+_NODE_NBYTES = 1200  # of disk space that one node takes, its rows in the window included
+_FREE_SHARE = 8  # of the free space, as a divisor: the most that the files take
+_LEAST_FREE = 64 * MIB  # with less, the run needs the space itself, and speeds are assumed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpeed:
+    """Speeds of one machine and device, of this version of graphsys."""
+
+    plan_access_s: float  # to plan one access of a window
+    pack_bytes_s: float  # bytes read and written per second while a planned window is packed
+    version: str
+    measured: str  # date, as 2026-01-31
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+# Of two cores and a disk of 1.5 GB/s; for a disk too full to measure on.
+ASSUMED = EngineSpeed(plan_access_s=2.5e-7, pack_bytes_s=8e8, version=graphsys.__version__, measured="never")
+
+
+def engine_speed(folder: Path) -> EngineSpeed:
+    """Return the speeds on the device that holds ``folder``, or will; measured at most once a week.
+
+    A device with less than 64 MiB left is not measured.
+
+    Raises:
+        DiskError: The folder's nearest existing parent cannot be written, or the disk is full.
+    """
+    place = existing_folder(folder)
+    with disk_errors("read", place):
+        remembered = cache_file("engine", place.stat().st_dev)
+        free = shutil.disk_usage(place).free
+    known = _recall(remembered)
+    if known is not None:
+        return known
+    if free < _LEAST_FREE:
+        return ASSUMED
+    speed = measure_engine(place)
+    with suppress(DiskError):
+        write_bytes(remembered, sealed_json(speed.as_dict()))
+    return speed
+
+
+def measure_engine(folder: Path) -> EngineSpeed:
+    """Pack a window of drawn batches below an existing ``folder``, in files that are gone afterwards.
+
+    Raises:
+        DiskError: The folder cannot be written, or the disk is full.
+    """
+    with disk_errors("write", folder):
+        work = Path(tempfile.mkdtemp(prefix=".graphsys-engine-speed-", dir=folder))
+    try:
+        return _measure(work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _measure(work: Path) -> EngineSpeed:
+    num_nodes = min(NUM_NODES, shutil.disk_usage(work).free // _FREE_SHARE // _NODE_NBYTES)
+    rng = np.random.default_rng(0)
+    # Squared draws: few nodes are met often and many seldom, as in graphs.
+    trace = [np.unique((num_nodes * rng.random(num_nodes // _SHARE) ** 2).astype(np.int64)) for _ in range(_BATCHES)]
+    rows = rng.random((num_nodes, _DIM), np.float32)
+    features = FlatArray(work / "x", write_array(work / "x", rows))
+    del rows
+    _write_samples(work / "trace.sample", trace)
+    slots = np.full(num_nodes // 10, -1, np.int64)
+    _pack(work, features, slots)  # compiles what is not compiled yet
+    started = time.perf_counter()
+    plan_residency(trace, slots.shape[0], slots)
+    planned = time.perf_counter()
+    nbytes = _pack(work, features, slots)
+    plan_s, pack_s = planned - started, time.perf_counter() - planned
+    return EngineSpeed(
+        plan_access_s=plan_s / sum(map(len, trace)),
+        pack_bytes_s=nbytes / max(pack_s - plan_s, 1e-3),
+        version=graphsys.__version__,
+        measured=_today().isoformat(),
+    )
+
+
+def _pack(work: Path, features: FlatArray, slots: NodeIds) -> int:
+    """Pack the window; return the bytes read and written."""
+    out = work / "trace.pack"
+    count = pack_window(
+        work / "trace.sample", out, features,
+        num_slots=slots.shape[0], initial_slots=slots, codec="float32", with_rows=True,
+        memory=256 * MIB, fingerprint="",
+    )  # fmt: skip
+    nbytes = count.read_bytes + (work / "trace.sample").stat().st_size + out.stat().st_size
+    out.unlink()
+    return nbytes
+
+
+def _write_samples(path: Path, trace: list[NodeIds]) -> None:
+    header = WindowHeader(window_index=0, first_position=0, num_batches=len(trace), num_hops=1, fingerprint="")
+    with WindowWriter(path, header=header) as writer:
+        for index, node in enumerate(trace):
+            writer.add(_star(index, node), y=None)
+        writer.close()
+    Window.open(path, None)
+
+
+def _star(batch_id: int, node: NodeIds) -> SampledBatch:
+    """Return a batch in which all other nodes are in-neighbours of the first."""
+    others = node.shape[0] - 1
+    return SampledBatch(
+        epoch=0,
+        batch_id=batch_id,
+        node=node,
+        indptr=np.array([0, others], np.int32),
+        indices=np.arange(1, others + 1, dtype=np.int32),
+        num_sampled_nodes=(1, others),
+        num_sampled_edges=(others,),
+    )
+
+
+def _recall(path: Path) -> EngineSpeed | None:
+    if not path.is_file():
+        return None
+    try:
+        speed = EngineSpeed(**open_sealed_json(path))
+    except (CorruptError, DiskError, TypeError):
+        return None
+    recent = _today() - date.fromisoformat(speed.measured) <= MAX_AGE
+    return speed if recent and speed.version == graphsys.__version__ else None
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
