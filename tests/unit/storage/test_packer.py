@@ -208,3 +208,14 @@ def test_a_disk_that_fills_up_while_rows_are_written_leaves_the_samples_only(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["window.sample", "x"]
     window, _ = _pack(tmp_path, features)
     window.verify()
+
+
+def test_many_batches_with_few_rows_each_fit_their_stages(tmp_path: Path) -> None:
+    # Batches whose rows are all written, or not met yet, take no room in a stage, wherever in a page they stopped.
+    trace = [np.array([3 * index, 3 * index + 1, 3 * index + 2]) for index in range(900)]
+    write_samples(tmp_path / "window.sample", trace)
+    features = flat(tmp_path / "x", id_rows(2700, 33))
+    large, _ = _pack(tmp_path, features, num_slots=0, memory=64 * MIB, name="large.pack")
+    small, _ = _pack(tmp_path, features, num_slots=0, memory=pack_nbytes(2700, 0) + 100 * KIB, name="small.pack")
+    assert small.path.read_bytes() == large.path.read_bytes()
+    small.verify()
