@@ -1,6 +1,6 @@
 """Raw edges in external ids -> checked edges in dense ids."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from graphsys.core.errors import InputError, NodeIdError
@@ -37,7 +37,7 @@ class EdgeReader:
             num_edge_features=0 if attr is None else int(attr.shape[1]),
         )
 
-    def chunks(self, layout: EdgeLayout) -> Iterator[EdgeChunk]:
+    def chunks(self, layout: EdgeLayout) -> Generator[EdgeChunk, None, None]:
         """Yield the edges in input order.
 
         Raises:

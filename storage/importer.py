@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -243,12 +244,14 @@ class _Build:
             duplicates=self._options.duplicates,
         )
         total = None if table.num_edges is None else 2 * table.num_edges
-        with task(self._progress, f"edges {edge_type_key(table.edge_type)}", total, "edges") as work:
+        title = f"edges {edge_type_key(table.edge_type)}"
+        # Closed here and now, also by an error: no thread reads ahead when this function has returned.
+        with task(self._progress, title, total, "edges") as work, closing(reader.chunks(layout)) as chunks:
             arrays, counts = build_topology(
                 self._folder,
                 self._spill,
                 table.edge_type,
-                reader.chunks(layout),
+                chunks,
                 layout=layout,
                 rules=rules,
                 budget=SortBudget.within(self._memory - held, layout.words),

@@ -44,7 +44,7 @@ SIZES: dict[str, SizeDefaults] = {
     ),
     "L": SizeDefaults(
         graph=GenerateSpec(
-            nodes=1 << 23, edges=1 << 27, features=128, seed=1, homophily=0.5, exponent=2.3,
+            nodes=1 << 23, edges=1 << 27, features=128, seed=1, homophily=0.5, exponent=2.19,
             train=0.015, val=0.002, test=0.02,
         ),
         batch_size=1024,

@@ -10,6 +10,7 @@ from torch.nn import functional
 from graphsys.core.errors import ConfigError
 from graphsys.models.attention import attend
 from graphsys.models.base import AttentionModel, LayerHop
+from graphsys.models.elu import elu
 from graphsys.models.stack import Conv, ConvStack, widths
 
 _SLOPE = 0.2  # of the scores' leaky ReLU, as in the paper
@@ -50,7 +51,7 @@ class GAT(ConvStack, AttentionModel):
 
     def activate(self, x: Tensor) -> Tensor:
         """Return the activation between layers, in the memory of ``x``."""
-        return functional.elu(x, inplace=True)
+        return elu(x)
 
     def conv(self, index: int) -> "GATConv":
         """Return the convolution of layer ``index``."""
