@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
+        return _interrupted(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED)
     except MemoryError as error:
         return _refuse(f"this machine has not enough memory: {error or 'an allocation failed'}; make the input smaller")
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug, and is shown whole
@@ -43,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("This is a bug in graphsys, please report it with the lines above.\n")
         return BUG
     # Help, --version and Ctrl-C end in a code of typer's own; a command that ran to its end returns None.
-    return outcome if isinstance(outcome, int) else DONE
+    code = outcome if isinstance(outcome, int) else DONE
+    return _interrupted(code) if code == INTERRUPTED else code
+
+
+def _interrupted(code: int) -> int:
+    sys.stderr.write("interrupted; run the same command again to go on\n")
+    return code
 
 
 @contextmanager
