@@ -13,7 +13,7 @@ from graphsys.core.units import format_bytes, format_seconds
 def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     """Return what every mode would cost, the chosen one's stages, and why it is chosen."""
     modes = grid(
-        "Modes", ("mode", "seconds", "per epoch", "disk", "memory", "read", "written"), map(_mode_row, values["modes"])
+        "Modes", ("mode", "seconds", "epoch", "disk", "memory", "read", "written"), map(_mode_row, values["modes"])
     )
     stages = grid(
         f"Stages in mode {values['mode']}",
