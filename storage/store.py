@@ -146,9 +146,17 @@ class Store:
         return tuple(name for name in self.manifest.arrays if name.startswith(f"id_map/{node_type}/"))
 
     def topology(self, edge_type: EdgeType, *, in_memory: bool = False) -> Topology:
-        """Return the in-edges of an edge type: memory maps, or private copies with ``in_memory``."""
+        """Return the in-edges of an edge type as memory maps.
+
+        Args:
+            in_memory: Give private copies of ``indptr`` and ``indices``, :meth:`topology_nbytes` in all; what is looked
+                at more rarely stays mapped.
+        """
         opened = {name.rpartition("/")[2]: self.array(name) for name in self.topology_arrays(edge_type)}
-        loaded = {name: array.read() if in_memory else array.memmap() for name, array in opened.items()}
+        loaded = {
+            name: array.read() if in_memory and name in ("indptr", "indices") else array.memmap()
+            for name, array in opened.items()
+        }
         return Topology(num_src_nodes=self.node_types[edge_type[0]].num_nodes, **loaded)
 
     def topology_arrays(self, edge_type: EdgeType) -> tuple[str, ...]:

@@ -85,6 +85,10 @@ def test_a_graph_of_several_types_keeps_them_apart(tmp_path: Path) -> None:
     assert topology.weight.tolist() == [4, 2]
     assert topology.edge_id is not None
     assert topology.edge_id.tolist() == [1, 0]
+    held = store.topology(rates, in_memory=True)  # private arrays may be written, maps may not
+    assert (held.indptr.flags.writeable, held.indices.flags.writeable) == (True, True)
+    assert held.weight is not None
+    assert (held.weight.flags.writeable, held.weight.tolist()) == (False, [4, 2])
     back = store.topology(("item", "rev_rates", "user"))
     assert (back.indptr.tolist(), back.indices.tolist()) == ([0, 1, 2, 2], [0, 1])
     known = store.topology(("user", "knows", "user"))
