@@ -22,7 +22,10 @@ from graphsys.storage.gather_kernels import (
     gather_float16,
     gather_float32,
     gather_int8,
+    stream_float32,
+    stream_slots,
 )
+from graphsys.storage.stream import streams
 
 Ints = npt.NDArray[np.int32]
 
@@ -90,14 +93,17 @@ class CpuGather:
         """See :meth:`RowGather.gather`."""
         _check(source, -cache.shape[0], rows.shape[0], "the sources of a batch")
         fetched, held = self._values(rows), self._values(cache)
-        self._share(source.shape[0], lambda part: self._kernel(fetched, held, source[part], out[part]))
+        streamed = self._kernel is gather_float32 and streams(out, out.shape[1] * out.itemsize)
+        kernel = stream_float32 if streamed else self._kernel
+        self._share(source.shape[0], lambda part: kernel(fetched, held, source[part], out[part]))
 
     def insert(self, rows: Bytes, cache: Bytes, row: Ints, slot: Ints) -> None:
         """See :meth:`RowGather.insert`."""
         _check(row, 0, rows.shape[0], "the rows that enter the cache")
         _check(slot, 0, cache.shape[0], "the slots that rows enter")
         words, slots = rows.view(np.uint64), cache.view(np.uint64)
-        self._share(row.shape[0], lambda part: copy_rows(words, slots, row[part], slot[part]))
+        copy = stream_slots if streams(cache, cache.shape[1]) else copy_rows
+        self._share(row.shape[0], lambda part: copy(words, slots, row[part], slot[part]))
 
     def _values(self, raw: Bytes) -> npt.NDArray[Any]:
         return raw.view(self._type)

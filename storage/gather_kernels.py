@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from graphsys.core.types import Features
 from graphsys.storage.jit import njit
+from graphsys.storage.stream import LINE_NBYTES, fence, stream_row
 
 Ints = npt.NDArray[np.int32]
 Words = npt.NDArray[np.uint64]
@@ -28,6 +29,21 @@ def gather_float32(rows: Features, cache: Features, source: Ints, out: Features)
         else:
             for column in range(out.shape[1]):
                 out[place, column] = cache[~index, column]
+
+
+@njit
+def stream_float32(rows: Features, cache: Features, source: Ints, out: Features) -> None:
+    """Do what :func:`gather_float32` does, past the processor's caches."""
+    fetched, held, target = rows.reshape(-1), cache.reshape(-1), out.reshape(-1)
+    width = out.shape[1]
+    lines = width * out.itemsize // LINE_NBYTES
+    for place in range(source.shape[0]):
+        index = np.int64(source[place])
+        if index >= 0:
+            stream_row(target, place * width, fetched, index * rows.shape[1], lines)
+        else:
+            stream_row(target, place * width, held, ~index * cache.shape[1], lines)
+    fence()
 
 
 @njit
@@ -91,3 +107,13 @@ def copy_rows(rows: Words, cache: Words, row: Ints, slot: Ints) -> None:
     for index in range(row.shape[0]):
         for column in range(cache.shape[1]):
             cache[slot[index], column] = rows[row[index], column]
+
+
+@njit
+def stream_slots(rows: Words, cache: Words, row: Ints, slot: Ints) -> None:
+    """Do what :func:`copy_rows` does, past the processor's caches."""
+    source, target, width = rows.reshape(-1), cache.reshape(-1), cache.shape[1]
+    lines = width * cache.itemsize // LINE_NBYTES
+    for index in range(row.shape[0]):
+        stream_row(target, np.int64(slot[index]) * width, source, np.int64(row[index]) * width, lines)
+    fence()

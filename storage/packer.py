@@ -23,6 +23,7 @@ from graphsys.storage.features import SCAN_EXTENT, ReadCount, scan_extents
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.jit import njit
 from graphsys.storage.residency import plan_residency, residency_nbytes
+from graphsys.storage.stream import LINE_NBYTES, fence, stream_row, streams
 from graphsys.storage.window import Window, WindowWriter
 
 Longs = npt.NDArray[np.int64]
@@ -205,6 +206,7 @@ class _Stages:
         self._num_rows = max(1, min((nbytes // 2 - slack) // self._width, keys.shape[0]))
         whole = align_up(self._num_rows * self._width) + 2 * PAGE * min(num_batches, self._num_rows)
         self._filling, self._writing = _Stage(whole), _Stage(whole)
+        self._streamed = streams(self._filling.words, self._width)
         self._done = np.zeros(num_batches, np.int64)  # rows of each batch that lie in a stage or in the file
         self._next = 0  # first fetch whose row has not come yet
         self._open()
@@ -227,7 +229,8 @@ class _Stages:
         while self._next < end:
             stop = min(end, self._end)
             fetches = self._keys[self._next : stop]
-            _place_rows(fetches, self._shift, node, encoded.view(np.uint64), self._place, self._filling.words)
+            place = _stream_rows if self._streamed else _place_rows
+            place(fetches, self._shift, node, encoded.view(np.uint64), self._place, self._filling.words)
             self._next = stop
             if stop == self._end:
                 self._write()
@@ -338,3 +341,18 @@ def _place_rows(keys: Longs, shift: int, node: NodeIds, encoded: Words, place: L
         for column in range(encoded.shape[1]):
             stage[start + column] = encoded[row, column]
         place[batch] = start + encoded.shape[1]
+
+
+@njit
+def _stream_rows(keys: Longs, shift: int, node: NodeIds, encoded: Words, place: Longs, stage: Words) -> None:
+    """Do what :func:`_place_rows` does, past the processor's caches: the next reader of ``stage`` is the disk."""
+    rows, width = encoded.reshape(-1), encoded.shape[1]
+    lines = width * stage.itemsize // LINE_NBYTES
+    row = np.searchsorted(node, keys[0] >> shift)
+    for key in keys:
+        while node[row] < key >> shift:
+            row += 1
+        batch = key & ((1 << shift) - 1)
+        stream_row(stage, place[batch], rows, row * width, lines)
+        place[batch] += width
+    fence()

@@ -219,3 +219,13 @@ def test_many_batches_with_few_rows_each_fit_their_stages(tmp_path: Path) -> Non
     small, _ = _pack(tmp_path, features, num_slots=0, memory=pack_nbytes(2700, 0) + 100 * KIB, name="small.pack")
     assert small.path.read_bytes() == large.path.read_bytes()
     small.verify()
+
+
+def test_rows_that_are_streamed_into_their_batches_are_those_that_are_copied(tmp_path: Path) -> None:
+    # 160 columns are ten whole lines; a stage of 4 MiB or more is filled past the processor's caches.
+    write_samples(tmp_path / "window.sample", random_trace(12, NUM_NODES, 1500))
+    features = flat(tmp_path / "x", id_rows(NUM_NODES, 160))
+    streamed, _ = _pack(tmp_path, features, num_slots=0, memory=64 * MIB, name="streamed.pack")
+    copied, _ = _pack(tmp_path, features, num_slots=0, memory=pack_nbytes(18_000, 0) + 4 * MIB, name="copied.pack")
+    assert streamed.path.read_bytes() == copied.path.read_bytes()
+    streamed.verify()
