@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -88,6 +88,34 @@ def sample_window(
         writer.close()
 
 
+def sample_nodes(
+    topology: Topology,
+    schedule: Schedule,
+    positions: Iterable[int],
+    *,
+    fanouts: Sequence[int],
+    replace: bool = False,
+    weighted: bool = False,
+    threads: int,
+    memory: int,
+) -> list[NodeIds]:
+    """Return the global ids [V] of the batches at ``positions``: what they will access, long before they are made.
+
+    Arguments and errors are those of :func:`sample_window`.
+    """
+    job = _Job(
+        topology=topology,
+        schedule=schedule,
+        fanouts=tuple(fanouts),
+        replace=replace,
+        weighted=weighted,
+        with_degree=False,
+        memory=memory,
+    )
+    with closing(_sample_in_order(job, positions, threads or len(os.sched_getaffinity(0)))) as batches:
+        return [sampled.node.copy() for sampled in batches]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
     """What all batches of a window have in common."""
@@ -113,7 +141,7 @@ class _Job:
         )
 
 
-def _sample_in_order(job: _Job, positions: range, threads: int) -> Generator[SampledBatch, None, None]:
+def _sample_in_order(job: _Job, positions: Iterable[int], threads: int) -> Generator[SampledBatch, None, None]:
     """Yield the batches at ``positions``; those that exist at any moment, the yielded one included, fit the memory."""
     pending: deque[Future[SampledBatch]] = deque()
     allowed, largest = 1, 0  # one at a time until the size of one is known

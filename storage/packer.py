@@ -29,6 +29,8 @@ from graphsys.storage.window import Window, WindowWriter
 Longs = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
+_NO_NODES: NodeIds = np.empty(0, np.int64)
+
 _STAGE_NBYTES = 256 * MIB  # rows on their way into batches: the longer, the longer each write
 _WRITERS = 4
 _ENCODE_NBYTES = MIB  # rows encoded at a time
@@ -48,8 +50,10 @@ def pack_window(
     *,
     num_slots: int,
     initial_slots: NodeIds,
+    following: Sequence[NodeIds] = (),
     codec: str,
     with_rows: bool,
+    with_initial_rows: bool = False,
     memory: int,
     fingerprint: str,
     task: Task | None = None,
@@ -64,14 +68,16 @@ def pack_window(
         features: [N, D] float32.
         num_slots: rows that the cache holds (S).
         initial_slots: [S] int64 global id in each slot when the window starts; -1 is empty.
+        following: [V] int64 global ids of each batch after the window, as far as the cache looks ahead.
         codec: how rows are encoded.
         with_rows: whether the rows go into the window, or are read from the store when they are needed.
+        with_initial_rows: whether those of the initial slots do too, for a training that starts here.
         memory: bytes that packing may allocate.
         fingerprint: of all that the window is made from.
         task: advanced by one per batch in all.
 
     Returns:
-        The bytes of the rows that the batches fetch, and the bytes read to bring them into the window.
+        The bytes of the rows that go into the window, and the bytes read to bring them there.
 
     Raises:
         MemoryBudgetError: ``memory`` does not hold the plan and the row buffers.
@@ -83,9 +89,10 @@ def pack_window(
         One scan of the features, the samples read twice, the window written once.
     """
     sample = Window.open(sample_path, None)
-    num_accesses = sum(entry.num_nodes for entry in sample.entries)
+    num_accesses = sum(entry.num_nodes for entry in sample.entries) + sum(node.shape[0] for node in following)
     _check_memory(sample, num_accesses, num_slots, memory)
-    plan = plan_residency(_Trace(sample), num_slots, initial_slots)
+    plan = plan_residency(_Trace(sample), num_slots, initial_slots, following)
+    initial = np.sort(initial_slots[initial_slots >= 0]) if with_rows and with_initial_rows else _NO_NODES
     header = replace(
         sample.header,
         fingerprint=fingerprint,
@@ -93,6 +100,7 @@ def pack_window(
         codec=codec,
         row_nbytes=row_nbytes(features.spec.shape[1], codec),
         num_slots=num_slots,
+        num_initial_rows=initial.shape[0],
         has_residency=True,
         has_rows=with_rows,
     )
@@ -101,8 +109,12 @@ def pack_window(
         _copy_hops(sample, plan, writer, task if not with_rows else None)
         final_slots = plan.final_slot_node
         if with_rows:
-            fetches = _sorted_fetches(plan)
-            del plan  # it takes as much memory as what follows
+            lists = [batch.fetch_node for batch in plan.batches]
+            if initial.shape[0]:
+                writer.begin_initial_rows()
+                lists.append(initial)
+            fetches = _sorted_fetches(lists)
+            del plan, lists  # they take as much memory as what follows
             count = _pack_rows(writer, features, fetches, memory - 16 * num_slots, task)
         writer.close(initial_slots, final_slots)
     return count
@@ -148,16 +160,16 @@ def _copy_hops(sample: Window, plan: ResidencyPlan, writer: WindowWriter, task: 
             task.advance()
 
 
-def _sorted_fetches(plan: ResidencyPlan) -> tuple[Longs, int]:
-    """Return [F] node << shift | batch of every row that some batch fetches, ascending, and the shift."""
-    counts = [batch.fetch_node.shape[0] for batch in plan.batches]
+def _sorted_fetches(lists: Sequence[NodeIds]) -> tuple[Longs, int]:
+    """Return [F] node << shift | index of every row that is fetched for ``lists[index]``, ascending, and the shift."""
+    counts = [node.shape[0] for node in lists]
     # The plan packed a position into the same word before, and a window has fewer batches than positions.
     shift = max(len(counts) - 1, 1).bit_length()
     keys = np.empty(sum(counts), np.int64)
     start = 0
-    for index, batch in enumerate(plan.batches):
+    for index, node in enumerate(lists):
         part = keys[start : start + counts[index]]
-        np.left_shift(batch.fetch_node, shift, out=part)
+        np.left_shift(node, shift, out=part)
         part |= index
         start += counts[index]
     keys.sort()
@@ -200,7 +212,8 @@ class _Stages:
         self._shift = shift
         self._task = task
         self._width = writer.header.row_nbytes
-        num_batches = writer.header.num_batches
+        header = writer.header
+        num_batches = header.num_batches + (header.num_initial_rows > 0)  # the initial rows are one more
         # Every run may waste less than two pages.
         slack = 2 * PAGE * min(num_batches, keys.shape[0])
         self._num_rows = max(1, min((nbytes // 2 - slack) // self._width, keys.shape[0]))
@@ -246,7 +259,7 @@ class _Stages:
             self._pool.submit(self._write_runs, stage, batches[thread::_WRITERS]) for thread in range(_WRITERS)
         ]
         if self._task is not None:
-            self._task.advance(self._done.shape[0] * stage.counts.sum() / self._keys.shape[0])
+            self._task.advance(self._writer.header.num_batches * stage.counts.sum() / self._keys.shape[0])
 
     def _write_runs(self, stage: _Stage, batches: Longs) -> None:
         for batch in batches:

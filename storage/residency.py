@@ -7,7 +7,8 @@ Source:
     Belady 1966, "A study of replacement algorithms for a virtual-storage computer": keep what is used next soonest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -27,14 +28,14 @@ _SLOT_NBYTES = 64
 
 
 class _Keys(NamedTuple):
-    """Every access of the window, ordered by node, then by position."""
+    """Every access of the window and of the batches that follow, ordered by node, then by position."""
 
-    packed: Longs  # [A] node << shift | position in the window, ascending
+    packed: Longs  # [A] node << shift | position, ascending
     shift: int
 
 
 class _Accesses(NamedTuple):
-    """What is known of each access, by position in the window."""
+    """What is known of each access, by position; those of the batches that follow stand last."""
 
     offset: Longs  # [B + 1] first position of each batch
     batch: Ints  # [A]
@@ -46,7 +47,8 @@ class _Accesses(NamedTuple):
 class _Slots(NamedTuple):
     """The cache as MIN sees it: slots hang in doubly linked lists by the batch that uses them next.
 
-    List B holds the slots whose node the window does not use again, list B + 1 the empty ones.
+    With the batches that follow, B are known. List B holds the slots whose node none of them uses again, list B + 1 the
+    empty ones.
     """
 
     head: Ints  # [B + 2] first slot of each list; -1: the list is empty
@@ -72,16 +74,18 @@ def residency_nbytes(num_accesses: int, num_slots: int) -> int:
     return _ACCESS_NBYTES * num_accesses + _SLOT_NBYTES * num_slots
 
 
-def plan_residency(trace: Sequence[NodeIds], num_slots: int, initial_slot_node: NodeIds) -> ResidencyPlan:
-    """Plan a window so that it fetches as few rows as any cache of ``num_slots`` rows allows.
+def plan_residency(
+    trace: Sequence[NodeIds], num_slots: int, initial_slot_node: NodeIds, following: Sequence[NodeIds] = ()
+) -> ResidencyPlan:
+    """Plan a window so that it and the batches behind it fetch as few rows as a cache of ``num_slots`` rows allows.
 
-    A row that the window does not use again never enters the cache; one that is there already stays until its slot is
-    needed, so that the next window may still find it.
+    A row that is not used again never enters the cache; one that is there already stays until its slot is needed.
 
     Args:
         trace: per batch [V] int64 global ids, distinct within the batch; each entry is read twice.
         num_slots: rows that the cache holds (S).
         initial_slot_node: [S] int64 global id that each slot holds at the start; -1 is empty.
+        following: as ``trace``, the batches after the window: they are not planned, but what they use is kept for them.
 
     Raises:
         NodeIdError: A batch names a node twice, or two slots hold the same node.
@@ -89,26 +93,27 @@ def plan_residency(trace: Sequence[NodeIds], num_slots: int, initial_slot_node: 
 
     Cost:
         A sort of the A accesses, then O(1) each, and at most B^2 steps over the list heads of B batches.
-        :func:`residency_nbytes` of memory.
+        :func:`residency_nbytes` of memory. Those of ``following`` count.
     """
-    offset = np.zeros(len(trace) + 1, np.int64)
-    np.cumsum([nodes.shape[0] for nodes in trace], out=offset[1:])
-    keys = _sorted_keys(trace, offset)
+    num_batches, num_known = len(trace), len(trace) + len(following)
+    offset = np.zeros(num_known + 1, np.int64)
+    np.cumsum([nodes.shape[0] for nodes in chain(trace, following)], out=offset[1:])
+    keys = _sorted_keys(chain(trace, following), offset)
     accesses = _Accesses(
         offset=offset,
-        batch=np.repeat(np.arange(len(trace), dtype=np.int32), np.diff(offset)),
+        batch=np.repeat(np.arange(num_known, dtype=np.int32), np.diff(offset)),
         next_use=np.empty(int(offset[-1]), np.int32),
         source=np.full(int(offset[-1]), _FETCHED, np.int32),
         enters=np.full(int(offset[-1]), -1, np.int32),
     )
     _refuse_repeats(keys, accesses, _link_uses(keys, accesses))
-    counts = _Counts(np.zeros(len(trace), np.int64), np.zeros(len(trace), np.int64))
+    counts = _Counts(np.zeros(num_batches, np.int64), np.zeros(num_batches, np.int64))
     _run_min(accesses, _initial_slots(keys, accesses, initial_slot_node, num_slots), counts)
     accesses = accesses._replace(next_use=np.empty(0, np.int32))  # let go before the plan's arrays are made
     return _assemble(keys, accesses, counts, initial_slot_node)
 
 
-def _sorted_keys(trace: Sequence[NodeIds], offset: Longs) -> _Keys:
+def _sorted_keys(trace: Iterable[NodeIds], offset: Longs) -> _Keys:
     num_accesses = int(offset[-1])
     shift = max(num_accesses - 1, 1).bit_length()
     packed = np.empty(num_accesses, np.int64)
@@ -116,8 +121,8 @@ def _sorted_keys(trace: Sequence[NodeIds], offset: Longs) -> _Keys:
         top = int(nodes.max(initial=0))
         if num_accesses >= _FETCHED or top.bit_length() + shift > 63:
             raise MemoryBudgetError(
-                f"a window of {len(trace)} batches accesses {num_accesses} rows of at least {top + 1} nodes, more "
-                f"than a plan can number; set pack.window to fewer batches"
+                f"a window and what follows, {offset.shape[0] - 1} batches, access {num_accesses} rows of at least "
+                f"{top + 1} nodes, more than a plan can number; set pack.window to fewer batches"
             )
         np.left_shift(nodes, shift, out=packed[offset[index] : offset[index + 1]])
     packed |= np.arange(num_accesses, dtype=np.int64)
@@ -211,9 +216,8 @@ def _seat(accesses: _Accesses, slots: _Slots, slot_node: NodeIds) -> None:
 @njit
 def _run_min(accesses: _Accesses, slots: _Slots, counts: _Counts) -> None:
     """Fill ``source`` and ``enters`` by simulating MIN batch by batch."""
-    num_batches = accesses.offset.shape[0] - 1
-    top = num_batches + 1  # no list behind this one holds a slot
-    for batch in range(num_batches):
+    top = accesses.offset.shape[0]  # no list behind this one holds a slot
+    for batch in range(counts.fetched.shape[0]):
         # Hits first: their next use decides which slots the fetched rows of this batch may take.
         top = max(top, _keep_hits(accesses, slots, counts, batch))
         top = _enter_rows(accesses, slots, counts, batch, top)
@@ -325,9 +329,9 @@ def _number_rows(keys: _Keys, accesses: _Accesses, plan: _Arrays) -> None:
     fetched, inserted = plan.fetch_offset.copy(), plan.insert_offset.copy()
     for index in range(keys.packed.shape[0]):
         place = keys.packed[index] & mask
-        if accesses.source[place] != _FETCHED:
-            continue
         batch = accesses.batch[place]
+        if batch >= fetched.shape[0] - 1 or accesses.source[place] != _FETCHED:
+            continue
         row = fetched[batch] - plan.fetch_offset[batch]
         plan.fetch_node[fetched[batch]] = keys.packed[index] >> keys.shift
         fetched[batch] += 1

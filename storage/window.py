@@ -3,14 +3,18 @@
 The same format serves sampled batches (``.sample``: hops only) and packed ones (``.pack``: residency, perhaps rows).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from graphsys.core.errors import CorruptError, StaleArtefactError
 from graphsys.core.types import Array, BatchResidency, NodeIds, SampledBatch
-from graphsys.storage.direct import PAGE, Bytes, DirectFile, aligned_empty
+from graphsys.core.units import MIB
+from graphsys.storage.direct import PAGE, Bytes, DirectFile, align_up, aligned_empty
 from graphsys.storage.window_blob import BlobCounts, blob_sections, decode_counts
 from graphsys.storage.window_layout import (
     WindowEntry,
@@ -28,6 +32,8 @@ from graphsys.storage.window_layout import (
 from graphsys.storage.window_writer import WindowWriter
 
 __all__ = ["Window", "WindowBatch", "WindowEntry", "WindowHeader", "WindowWriter"]
+
+_VERIFY_NBYTES = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +150,33 @@ class Window:
         offset = self._tail.slots_offset + slots_nbytes(self.header)
         return self._slots("the final slot map", offset, self._tail.final_checksum)
 
+    def initial_rows(self, memory: int) -> Iterator[Bytes]:
+        """Yield the encoded rows [*, row_nbytes] of the initial slots in parts, by ascending global id.
+
+        Args:
+            memory: bytes of a part; a single row may take more. A part is valid until the next one.
+
+        Raises:
+            CorruptError: A byte of them changed; raised behind the last part.
+            DiskError: The system refused.
+        """
+        header, width = self.header, self.header.row_nbytes
+        if not header.num_initial_rows:
+            return
+        whole = width * PAGE // gcd(width, PAGE)  # parts start on a page, and with a row
+        part = align_up(max(memory // whole, 1) * whole)
+        start, end = self._tail.slots_offset - header.initial_rows_nbytes, header.num_initial_rows * width
+        buffer, digest = aligned_empty(min(part, header.initial_rows_nbytes)), xxhash.xxh3_64()
+        with DirectFile(self.path) as file:
+            for offset in range(0, header.initial_rows_nbytes, part):
+                pages = buffer[: min(part, header.initial_rows_nbytes - offset)]
+                file.read_into(start + offset, pages)
+                digest.update(pages.data)
+                yield pages[: min(pages.nbytes, end - offset)].reshape(-1, width)
+        found, expected = digest.intdigest(), self._tail.initial_rows_checksum
+        if found != expected:
+            raise corrupt(self.path, "the initial rows", found, expected, header.initial_rows_nbytes, start)
+
     def verify(self) -> None:
         """Read everything; check every byte, and that every index within a batch points into it.
 
@@ -156,8 +189,11 @@ class Window:
             self.nodes(index)
             if not _indices_fit(batch, self.header):
                 raise contradiction(self.path, f"batch {index}")
-        self.initial_slots()
+        if self.header.num_initial_rows not in (0, np.count_nonzero(self.initial_slots() >= 0)):
+            raise contradiction(self.path, "the header")
         self.final_slots()
+        for _ in self.initial_rows(_VERIFY_NBYTES):
+            pass
 
     def _slots(self, what: str, offset: int, expected: int) -> NodeIds:
         end = offset + slots_nbytes(self.header)
@@ -179,7 +215,9 @@ class Window:
 
 def _check_tail(path: Path, header: WindowHeader, tail: WindowTail) -> None:
     """Check that slot maps and index, of the sizes that the header implies, fill the end of the file."""
-    sizes = (header.num_batches, header.num_hops, header.num_slots, header.dim, header.row_nbytes)
+    sizes = (
+        header.num_batches, header.num_hops, header.num_slots, header.dim, header.row_nbytes, header.num_initial_rows,
+    )  # fmt: skip
     implied = tail_of(header, tail.slots_offset)
     found = (tail.index_offset, tail.file_nbytes)
     rows_possible = header.has_residency and header.row_nbytes > 0
@@ -187,6 +225,7 @@ def _check_tail(path: Path, header: WindowHeader, tail: WindowTail) -> None:
         min(sizes) < 0
         or found != (implied.index_offset, implied.file_nbytes)
         or (header.has_rows and not rows_possible)
+        or header.num_initial_rows > (header.num_slots if header.has_rows else 0)
     ):
         raise contradiction(path, "the header")
 
@@ -202,7 +241,7 @@ def _check_entries(path: Path, header: WindowHeader, tail: WindowTail, entries: 
         and 0 <= 4 * entry.num_nodes <= entry.head_nbytes <= entry.nbytes
         for index, (entry, offset) in enumerate(zip(entries, offsets, strict=False))
     )
-    if not placed or offsets[-1] != tail.slots_offset:
+    if not placed or offsets[-1] + header.initial_rows_nbytes != tail.slots_offset:
         raise contradiction(path, "the index")
 
 

@@ -16,7 +16,8 @@ from graphsys.core.errors import ArtefactError, CorruptError, FormatVersionError
 from graphsys.storage.direct import PAGE, Bytes, align_up
 
 MAGIC = b"GSPACK\x00\x01"
-VERSION = 2
+VERSION = 3
+_OLDEST = 2  # which has no initial rows, and zeros where their number stands
 
 HEADER = np.dtype(
     [
@@ -38,7 +39,9 @@ HEADER = np.dtype(
         ("index_checksum", "<u8"),
         ("codec", "S16"),
         ("fingerprint", "S64"),
-        ("zero", "u1", (3888,)),
+        ("num_initial_rows", "<i8"),
+        ("initial_rows_checksum", "<u8"),
+        ("zero", "u1", (3872,)),
         ("checksum", "<u8"),
     ]
 )
@@ -59,6 +62,9 @@ ENTRY = np.dtype(
     ]
 )
 _HAS_RESIDENCY, _HAS_ROWS, _NARROW_IDS = 1, 2, 4  # flags of the header
+_COUNTS = (
+    "window_index", "first_position", "num_batches", "num_hops", "dim", "row_nbytes", "num_slots", "num_initial_rows",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,21 +80,28 @@ class WindowHeader:
     codec: str = ""  # how rows are encoded; ASCII, 16 characters at most
     row_nbytes: int = 0  # bytes of one encoded row, a multiple of 16
     num_slots: int = 0  # S, slots of the cache
+    num_initial_rows: int = 0  # rows of the initial slots that the window holds: all of them, or none
     has_residency: bool = False
     has_rows: bool = False
     narrow_ids: bool = False  # whether global ids are kept as int32
+
+    @property
+    def initial_rows_nbytes(self) -> int:
+        """Bytes of the rows of the initial slots, padding included."""
+        return align_up(self.num_initial_rows * self.row_nbytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowTail:
     """Where what follows the batches lies, and its checksums."""
 
-    slots_offset: int  # the batches end here; initial slots, then final slots
+    slots_offset: int  # batches and initial rows end here; initial slots, then final slots
     index_offset: int
     file_nbytes: int
     initial_checksum: int = 0
     final_checksum: int = 0
     index_checksum: int = 0
+    initial_rows_checksum: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +145,7 @@ def encode_header(header: WindowHeader, tail: WindowTail) -> bytes:
     record["magic"], record["version"] = MAGIC, VERSION
     flags = ((_HAS_RESIDENCY, header.has_residency), (_HAS_ROWS, header.has_rows), (_NARROW_IDS, header.narrow_ids))
     record["flags"] = sum(flag for flag, is_set in flags if is_set)
-    for name in ("window_index", "first_position", "num_batches", "num_hops", "dim", "row_nbytes", "num_slots"):
+    for name in _COUNTS:
         record[name] = getattr(header, name)
     for name in ("codec", "fingerprint"):
         text = getattr(header, name).encode("ascii")
@@ -168,16 +181,15 @@ def decode_header(page: Bytes, path: Path) -> tuple[WindowHeader, WindowTail]:
             f"{path} has window format version {version}; this program reads up to {VERSION}. Upgrade graphsys"
         )
     found, expected = checksum(page[: PAGE - 8]), int(record["checksum"])
-    if found == expected and version < VERSION:
+    if found == expected and version < _OLDEST:
         raise FormatVersionError(
             f"{path} has window format version {version}, which no release wrote; this program reads version "
             f"{VERSION}. Remove the file; the run makes it again"
         )
     if found != expected:
         raise corrupt(path, "the header", found, expected, PAGE, 0)
-    names = ("window_index", "first_position", "num_batches", "num_hops", "dim", "row_nbytes", "num_slots")
     header = WindowHeader(
-        **{name: int(record[name]) for name in names},
+        **{name: int(record[name]) for name in _COUNTS},
         codec=bytes(record["codec"]).decode("ascii", "replace"),
         fingerprint=bytes(record["fingerprint"]).decode("ascii", "replace"),
         has_residency=bool(record["flags"] & _HAS_RESIDENCY),

@@ -36,9 +36,12 @@ _NO_BYTES: Bytes = np.empty(0, np.uint8)
 
 @dataclass(slots=True, kw_only=True)
 class _Open:
-    """A batch in the file, its rows perhaps still to come."""
+    """A batch, or the rows of the initial slots, in the file; rows are perhaps still to come."""
 
-    entry: WindowEntry
+    what: str
+    offset: int
+    nbytes: int
+    entry: WindowEntry | None  # of a batch, the checksum still missing
     rows: Section | None
     rows_done: int
     digest: "xxhash.xxh3_64"  # of all bytes of the blob up to the rows that are there
@@ -65,11 +68,13 @@ class WindowWriter:
         """
         if header.has_rows and not (header.has_residency and header.row_nbytes > 0):
             raise ValueError(f"{path}: a window with rows needs residency and a row size, not {header}")
+        if header.num_initial_rows and not header.has_rows:
+            raise ValueError(f"{path}: a window without rows holds none of the initial slots either, not {header}")
         self.path = path
         self.header = header
         self._partial = partial_path(path)
         self._end = PAGE  # where the next blob starts
-        self._batches: list[_Open] = []
+        self._parts: list[_Open] = []  # the batches, then the initial rows where there are some
         self._file = DirectOutput(self._partial, path, flush_bytes=flush_bytes)
 
     def add(
@@ -101,7 +106,7 @@ class WindowWriter:
         Raises:
             DiskError: The system refused; a full disk is met here.
         """
-        index = len(self._batches)
+        index = len(self._parts)
         if index == self.header.num_batches or (residency is not None) != self.header.has_residency:
             raise ValueError(f"{self.path}: batch {index} does not fit the window's header {self.header}")
         counts = _counts(sampled, y, residency, self.header)
@@ -125,16 +130,41 @@ class WindowWriter:
             num_rows=counts.num_rows,
             num_inserts=counts.num_inserts,
         )
-        digest = xxhash.xxh3_64(head.data)
-        self._batches.append(_Open(entry=entry, rows=rows, rows_done=0, digest=digest, last_page=_NO_BYTES))
-        self._end += nbytes
+        self._open(f"batch {index}", nbytes, entry, rows, xxhash.xxh3_64(head.data))
         return index
+
+    def begin_initial_rows(self) -> int:
+        """Keep room behind the last batch for the rows of the initial slots; return what :meth:`write_rows` takes.
+
+        They come by ascending ids, all that the header counts.
+
+        Raises:
+            DiskError: The system refused; a full disk is met here.
+        """
+        header = self.header
+        if len(self._parts) != header.num_batches or not header.num_initial_rows:
+            raise ValueError(f"{self.path}: initial rows do not fit the header {header} here")
+        nbytes = header.initial_rows_nbytes
+        self._file.reserve(self._end, nbytes)
+        rows = Section(offset=0, dtype=np.dtype("u1"), shape=(header.num_initial_rows, header.row_nbytes))
+        self._open("the initial rows", nbytes, None, rows, xxhash.xxh3_64())
+        return header.num_batches
+
+    def _open(
+        self, what: str, nbytes: int, entry: WindowEntry | None, rows: Section | None, digest: "xxhash.xxh3_64"
+    ) -> None:
+        part = _Open(
+            what=what, offset=self._end, nbytes=nbytes, entry=entry, rows=rows, rows_done=0, digest=digest,
+            last_page=_NO_BYTES,
+        )  # fmt: skip
+        self._parts.append(part)
+        self._end += nbytes
 
     def write_rows(self, batch: int, first_row: int, rows: Bytes) -> None:
         """Write the next rows of a batch.
 
         Args:
-            batch: What :meth:`begin` returned.
+            batch: What :meth:`begin` or :meth:`begin_initial_rows` returned.
             first_row: Index of ``rows[0]`` among the batch's rows; all rows before it are there already.
             rows: [C, row_nbytes] uint8.
 
@@ -163,11 +193,11 @@ class WindowWriter:
         Raises:
             DiskError: The system refused.
         """
-        state = self._batches[batch]
+        state = self._parts[batch]
         section = state.rows
         if section is None or first_row != state.rows_done or first_row + num_rows > section.shape[0]:
             raise ValueError(
-                f"{self.path}: rows {first_row} to {first_row + num_rows} of batch {batch} do not follow the "
+                f"{self.path}: rows {first_row} to {first_row + num_rows} of {state.what} do not follow the "
                 f"{state.rows_done} of {section.shape[0] if section else 0} that are there"
             )
         room = self.run_room(first_row)
@@ -179,7 +209,7 @@ class WindowWriter:
         # A page that the next rows share is held back; behind the last row zeros fill the page.
         whole = align_up(end) if state.rows_done == section.shape[0] else align_down(end)
         state.last_page = pages[whole:end].copy()
-        offset = state.entry.offset + section.offset + first_row * self.header.row_nbytes - room
+        offset = state.offset + section.offset + first_row * self.header.row_nbytes - room
         self._file.write(offset, pages[:whole])
 
     def close(self, initial_slots: NodeIds | None = None, final_slots: NodeIds | None = None) -> None:
@@ -193,7 +223,10 @@ class WindowWriter:
             DiskError: The system refused; nothing is left.
         """
         self._check_complete()
-        entries = [replace(state.entry, checksum=self._blob_checksum(state)) for state in self._batches]
+        sums = [_checksum(part) for part in self._parts]
+        entries = [
+            replace(part.entry, checksum=found) for part, found in zip(self._parts, sums, strict=True) if part.entry
+        ]
         initial, final = (self._padded_slots(slots) for slots in (initial_slots, final_slots))
         index = encode_index(entries)
         tail = replace(
@@ -201,6 +234,7 @@ class WindowWriter:
             initial_checksum=checksum(initial),
             final_checksum=checksum(final),
             index_checksum=checksum(index),
+            initial_rows_checksum=sums[-1] if self.header.num_initial_rows else 0,
         )
         try:
             self._file.write(tail.slots_offset, initial, final)
@@ -223,21 +257,12 @@ class WindowWriter:
             self._partial.unlink(missing_ok=True)
 
     def _check_complete(self) -> None:
-        missing = [
-            index
-            for index, state in enumerate(self._batches)
-            if state.rows is not None and state.rows_done < state.rows.shape[0]
-        ]
-        if missing or len(self._batches) != self.header.num_batches:
+        missing = [part.what for part in self._parts if part.rows is not None and part.rows_done < part.rows.shape[0]]
+        if missing or len(self._parts) != self.header.num_batches + (self.header.num_initial_rows > 0):
             raise ValueError(
-                f"{self.path}: {len(self._batches)} of {self.header.num_batches} batches are there, "
-                f"and {missing or 'none'} of them lack rows"
+                f"{self.path}: {len(self._parts)} parts are there, {', '.join(missing) or 'none'} of them without all "
+                f"rows; they do not fit the header {self.header}"
             )
-
-    def _blob_checksum(self, state: _Open) -> int:
-        if state.rows is not None:
-            state.digest.update(bytes(state.entry.nbytes - state.rows.end))  # the padding: never written, so zero
-        return state.digest.intdigest()
 
     def _padded_slots(self, slots: NodeIds | None) -> Bytes:
         slots = np.empty(0, np.int64) if slots is None else slots
@@ -254,6 +279,12 @@ class WindowWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
+
+
+def _checksum(part: _Open) -> int:
+    if part.rows is not None:
+        part.digest.update(bytes(part.nbytes - part.rows.end))  # the padding: never written, so zero
+    return part.digest.intdigest()
 
 
 def _counts(

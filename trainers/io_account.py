@@ -102,9 +102,10 @@ def epoch_io(sums: Mapping[str, Any], mode: str, seconds: float) -> dict[str, An
         seconds: That the epochs took, validation left out.
 
     Returns:
-        ``batches``; ``rows`` by the tier that served them; ``rows_over_bound``, the rows read over the fewest possible
-        for the same cache (None where there is no cache, or nothing was followed); ``useful_bytes`` and ``read_bytes``
-        of the loader; device and disk bytes; ``wait_s`` and ``share`` of the seconds by cause. The shares sum to 1.
+        ``batches``; ``rows`` by the tier that served them; ``rows_loaded`` into the cache at a start;
+        ``rows_over_bound``, the rows read over the fewest possible for the same cache (None where there is no cache, or
+        nothing was followed); ``useful_bytes`` and ``read_bytes`` of the loader; device and disk bytes; ``wait_s`` and
+        ``share`` of the seconds by cause. The shares sum to 1.
     """
     hit, fetched = _TIERS[mode]
     waits = {name: float(sums[f"wait_{name}_s"]) for name in _WORDS}
@@ -114,6 +115,7 @@ def epoch_io(sums: Mapping[str, Any], mode: str, seconds: float) -> dict[str, An
     return {
         "batches": sums["batches"],
         "rows": {hit: sums["rows_hit"], fetched: sums["rows_fetched"]},
+        "rows_loaded": sums["rows_loaded"],
         "rows_over_bound": sums["rows_traced"] / bound if bound else None,
         "useful_bytes": sums["useful_bytes"],
         "read_bytes": sums["read_bytes"],

@@ -22,7 +22,7 @@ from graphsys.trainers.activity import Activity
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.channel import Channel
 from graphsys.trainers.read_ahead import WAITS, LoaderStats, Read, ReadAhead
-from graphsys.trainers.rows import fetched_rows, open_rows
+from graphsys.trainers.rows import Loaded, fetched_rows, open_rows
 from graphsys.trainers.rows_bound import RowsBound
 from graphsys.trainers.windows import WindowSet
 
@@ -137,11 +137,11 @@ class Loader:
         first = True
         try:
             while (read := self._ahead.next()) is not None and self._channel.wait_for_room():
-                step = read.step
+                step, loaded = read.step, Loaded()
                 if first or step.index == 0:
-                    self._rows.enter(step.window, step.index)
+                    loaded = self._rows.enter(step.window, step.index)
                     first = False
-                stats = self._count(read)
+                stats = self._count(read, loaded)
                 batch = self._assemble(read)
                 self._ahead.hand_back(read)
                 if step.is_last_of_window:
@@ -159,7 +159,7 @@ class Loader:
         self._activity.enter("assemble")
         return batch
 
-    def _count(self, read: Read) -> LoaderStats:
+    def _count(self, read: Read, loaded: Loaded) -> LoaderStats:
         sampled, entry = read.batch.sampled, read.step.entry
         fetched = fetched_rows(self._rows, entry)
         ids = sampled.node.nbytes + sampled.indptr.nbytes + sampled.indices.nbytes
@@ -168,10 +168,11 @@ class Loader:
             batches=1,
             rows_hit=entry.num_nodes - fetched,
             rows_fetched=fetched,
+            rows_loaded=loaded.rows,
             rows_traced=traced,
             rows_bound=bound,
-            useful_bytes=fetched * self._dim * 4 + ids,
-            read_bytes=entry.nbytes,
+            useful_bytes=(fetched + loaded.rows) * self._dim * 4 + ids,
+            read_bytes=entry.nbytes + loaded.read_bytes,
         )
 
     def close(self) -> None:

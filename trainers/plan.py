@@ -51,6 +51,7 @@ class PackPlan:
     disk_bytes: int  # upper estimate of the disk space that windows occupy at one time
     reason: str  # why this mode, for people
     notes: tuple[str, ...] = ()  # settings that the budget changed, for people
+    look_ahead: int = 0  # batches behind a window that its cache plan knows of
     bound_bytes: int = 0  # memory for comparing the rows read with the fewest possible; 0: they are not compared
 
     @property
@@ -210,6 +211,7 @@ class _Scene:
             reason=reason,
             notes=notes,
             bound_bytes=bound,
+            look_ahead=self.pilot.look_ahead(slots, window=batches),
         )
 
     def window_memory(self, mode: Mode, batches: int, slots: int) -> int:
@@ -219,8 +221,9 @@ class _Scene:
         if mode in ("direct", "memory"):
             return int(sampling)
         # One batch's surplus over the mean is room enough: in longer windows large and small batches even out.
-        accesses = int((batches - 1) * self.pilot.mean_nodes) + self.pilot.max_nodes
-        packing = pack_nbytes(accesses, slots) + 2 * one
+        ahead = self.pilot.look_ahead(slots, window=batches)
+        accesses = int((batches + ahead - 1) * self.pilot.mean_nodes) + self.pilot.max_nodes
+        packing = pack_nbytes(accesses, slots) + 2 * one + 8 * ahead * self.pilot.max_nodes
         return int(max(sampling, packing))
 
     def window_batches(self, mode: Mode, slots: int, free: int) -> int:
@@ -259,6 +262,8 @@ class _Scene:
         kept = total if self.schedule.samples == "frozen" else min(2 * batches, total)
         hops = hops_nbytes(self.pilot.mean_nodes, self.pilot.mean_edges)
         rows = self.packed_rows(kept, batches, slots) * self.row if mode == "packed" else 0
+        if self.schedule.samples == "frozen" and mode == "packed":
+            rows += slots * self.row  # what the cache starts with
         # While a window is packed, its samples lie beside it.
         return int(kept * hops + rows + (min(batches, total) * hops if mode in ("packed", "cached") else 0))
 

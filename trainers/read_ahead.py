@@ -23,6 +23,7 @@ class LoaderStats:
     batches: int = 0
     rows_hit: int = 0  # rows that came from memory
     rows_fetched: int = 0  # rows that came from the disk
+    rows_loaded: int = 0  # rows read into the cache before their batches, at a start
     rows_traced: int = 0  # of the fetched rows, those of the nodes whose accesses were followed
     rows_bound: int = 0  # the fewest that any cache of the same size would have fetched of them
     useful_bytes: int = 0  # of the fetched rows without padding, and of all ids and edges

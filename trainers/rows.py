@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,14 +12,16 @@ from graphsys.core.units import MIB, format_bytes
 from graphsys.storage.buffer_pool import BufferPool
 from graphsys.storage.codec import encode, roundtrip
 from graphsys.storage.direct import Bytes, aligned_empty
-from graphsys.storage.features import DirectFeatures, FeatureReader, MemoryFeatures, scan_rows
+from graphsys.storage.features import DirectFeatures, FeatureReader, MemoryFeatures, ReadCount, scan_rows
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.gather import CpuGather
 from graphsys.storage.window import Window, WindowBatch, WindowEntry
 from graphsys.trainers.plan import ASSEMBLED, PackPlan
+from graphsys.trainers.slot_map import Ints, SlotMap
 
 _LOAD_NBYTES = 8 * MIB  # rows read at a time into memory or into the cache
 _ENCODE_ROWS = 8192
+_DENSE = 32  # with one row in so many wanted, a scan of all rows is faster than reading the wanted ones
 
 Fetches = Literal["none", "missing", "all"]  # which rows of a batch come from the disk; the others are in memory
 
@@ -27,15 +29,25 @@ Fetches = Literal["none", "missing", "all"]  # which rows of a batch come from t
 Assemble = Callable[[], Features]
 
 
+class Loaded(NamedTuple):
+    """What was read into the cache before a batch."""
+
+    rows: int = 0
+    read_bytes: int = 0  # those of the store's reader, which counts by itself, left out
+
+
 class RowSource(Protocol):
     """Brings the rows of a batch into ``x``. Batches are fetched by several threads, assembled by one, in order."""
 
     row_nbytes: int  # bytes that a fetched row takes, in the window's buffer or beside it
-    held: NodeIds  # [S] global id of the row in each slot of the cache; -1: none
     beside_nbytes: int  # the part of row_nbytes that lies beside the window's buffer
     fetches: Fetches
 
-    def enter(self, window: Window, start: int) -> None:
+    @property
+    def held(self) -> NodeIds:
+        """[S] global ids of the rows in the cache, in any order; -1: none."""
+
+    def enter(self, window: Window, start: int, /) -> Loaded:
         """Get ready for the batches of ``window`` from index ``start`` on."""
 
     def fetch(self, batch: WindowBatch) -> Assemble:
@@ -128,8 +140,9 @@ class MemoryRows:
         self._reader = reader
         self._outputs = _Outputs(plan, array.shape[1], ASSEMBLED)
 
-    def enter(self, window: Window, start: int) -> None:
-        """Do nothing: no row depends on the batches before."""
+    def enter(self, _window: Window, _start: int, /) -> Loaded:
+        """Read nothing: no row depends on the batches before."""
+        return Loaded()
 
     def fetch(self, batch: WindowBatch) -> Assemble:
         """Return what gathers x."""
@@ -157,8 +170,9 @@ class DirectRows:
         self._codec = plan.codec
         self._outputs = _Outputs(plan, array.shape[1], plan.read_ahead + ASSEMBLED)
 
-    def enter(self, window: Window, start: int) -> None:
-        """Do nothing: no row depends on the batches before."""
+    def enter(self, _window: Window, _start: int, /) -> Loaded:
+        """Read nothing: no row depends on the batches before."""
+        return Loaded()
 
     def fetch(self, batch: WindowBatch) -> Assemble:
         """Read x."""
@@ -186,31 +200,54 @@ class CachedRows:
         self._gather = CpuGather(array.shape[1], plan.codec, threads=threads)
         self._outputs = _Outputs(plan, array.shape[1], ASSEMBLED)
         self._cache = aligned_empty(plan.num_slots * plan.row_nbytes).reshape(plan.num_slots, plan.row_nbytes)
-        self.held = np.full(plan.num_slots, -1, np.int64)  # global id of the row in each slot; -1: none
+        self._slots = SlotMap(plan.num_slots)
 
-    def enter(self, window: Window, start: int) -> None:
+    @property
+    def held(self) -> NodeIds:
+        """[S] global ids of the rows in the cache, in any order; -1: none."""
+        return self._slots.held
+
+    def enter(self, window: Window, start: int, /) -> Loaded:
         """Bring the cache into the state that the window takes for granted at index ``start``.
 
-        A window mostly starts where the one before it ended, and then there is nothing to do. After a restart the rows
-        are read from the store.
+        A window mostly starts where the one before it ended, and then there is nothing to do. At a start the rows come
+        from the window that holds them, after a restart from the store.
         """
         wanted = window.initial_slots().copy()
         for index in range(start):
             residency = window.residency(index)
             wanted[residency.insert_slot] = residency.fetch_node[residency.insert_row]
-        slots = np.flatnonzero((wanted != self.held) & (wanted >= 0))
-        order = slots[np.argsort(wanted[slots])]
-        self._load(wanted[order], order)
-        self.held = wanted
+        node, place = self._slots.enter(wanted)
+        if start == 0 and node.shape[0] == window.header.num_initial_rows:
+            return self._load_initial(window, place)
+        if node.shape[0] * _DENSE < self._array.shape[0]:
+            return self._load_few(node, place)
+        return self._load(node, place)
 
-    def _load(self, node: NodeIds, slot: NodeIds) -> None:
-        """Read the rows of ascending ids ``node`` [R] into ``slot`` [R]."""
-        memory = 3 * max(_LOAD_NBYTES, 2 * self._array.spec.row_nbytes)
-        for place, rows in scan_rows(self._array, node, memory=memory):
+    def _load_initial(self, window: Window, place: Ints) -> Loaded:
+        """Read all rows that ``window`` starts with into ``place`` [R]."""
+        done = 0
+        for rows in window.initial_rows(_LOAD_NBYTES):
+            self._cache[place[done : done + rows.shape[0]]] = rows
+            done += rows.shape[0]
+        return Loaded(rows=done, read_bytes=window.header.initial_rows_nbytes)
+
+    def _load_few(self, node: NodeIds, place: Ints) -> Loaded:
+        """Read the rows of ``node`` [R], few of the store's, into ``place`` [R]."""
+        for start in range(0, node.shape[0], _ENCODE_ROWS):
+            part = slice(start, start + _ENCODE_ROWS)
+            self._cache[place[part]] = self._read(node[part])
+        return Loaded(rows=node.shape[0])
+
+    def _load(self, node: NodeIds, place: Ints) -> Loaded:
+        """Read the rows of ascending ids ``node`` [R] into ``place`` [R] by a scan of the store's."""
+        memory, count = 3 * max(_LOAD_NBYTES, 2 * self._array.spec.row_nbytes), ReadCount()
+        for found, rows in scan_rows(self._array, node, memory=memory, count=count):
             for start in range(0, rows.shape[0], _ENCODE_ROWS):
-                part = slice(place.start + start, min(place.start + start + _ENCODE_ROWS, place.stop))
+                part = slice(found.start + start, min(found.start + start + _ENCODE_ROWS, found.stop))
                 encoded = encode(rows[start : start + _ENCODE_ROWS], self._codec, node=node[part])
-                self._cache[slot[part]] = encoded
+                self._cache[place[part]] = encoded
+        return Loaded(rows=node.shape[0], read_bytes=count.read_bytes)
 
     def fetch(self, batch: WindowBatch) -> Assemble:
         """Read the rows that the cache does not hold, unless they came with the window."""
@@ -227,9 +264,9 @@ class CachedRows:
     def _assemble(self, num_nodes: int, residency: BatchResidency, rows: Bytes) -> Features:
         """Return x; then let rows enter the cache as planned."""
         x = self._outputs.take(num_nodes)
-        self._gather.gather(rows, self._cache, residency.source, x)
-        self._gather.insert(rows, self._cache, residency.insert_row, residency.insert_slot)
-        self.held[residency.insert_slot] = residency.fetch_node[residency.insert_row]
+        self._gather.gather(rows, self._cache, self._slots.sources(residency.source), x)
+        self._gather.insert(rows, self._cache, residency.insert_row, self._slots.places(residency.insert_slot))
+        self._slots.put(residency.insert_slot, residency.fetch_node[residency.insert_row])
         return x
 
     def close(self) -> None:

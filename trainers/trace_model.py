@@ -27,7 +27,8 @@ _MOST_NODES = 1 << 16
 _FEWEST_NODES = 1 << 10
 _ACCESSES = 400_000  # in a drawn trace, about: planning it takes a tenth of a second
 _DRAWS = 20_000_000
-_WINDOWS = 3  # drawn at most; the last one stands for all that follow
+_WINDOWS = 3  # drawn at most, of many batches; the later half of them stands for all that follow
+_BATCHES = 60  # drawn at least, in as many windows as they fill: until then a cache may still fill up
 
 
 def fit_frequencies(met: NodeIds, num_batches: int) -> tuple[float, ...]:
@@ -54,7 +55,9 @@ def probabilities() -> Reals:
     return np.geomspace(_LEAST, 1, _GRID + 1)[:-1]
 
 
-def fetched_rows(share: tuple[float, ...], num_nodes: int, *, num_slots: int, window: int, num_batches: int) -> float:
+def fetched_rows(
+    share: tuple[float, ...], num_nodes: int, *, num_slots: int, window: int, num_batches: int, ahead: int
+) -> float:
     """Return how many rows ``num_batches`` batches fetch beyond what a cache serves, planned window by window.
 
     Args:
@@ -63,18 +66,21 @@ def fetched_rows(share: tuple[float, ...], num_nodes: int, *, num_slots: int, wi
         num_slots: Rows that the cache holds; it is empty at first and carried over from window to window.
         window: Batches per window.
         num_batches: Batches in all.
+        ahead: Batches behind a window that its plan knows of.
     """
     window = min(window, num_batches)
-    num_windows = min(-(-num_batches // window), _WINDOWS)
-    parts = _draw(share, num_nodes, min(num_slots, num_nodes), window, num_windows)
+    num_windows = min(-(-num_batches // window), max(_WINDOWS, -(-_BATCHES // window)))
+    parts = _draw(share, num_nodes, min(num_slots, num_nodes), window, num_windows, ahead)
     whole, rest = divmod(num_batches, window)
-    later = parts[-1]
+    later = sum(parts[len(parts) // 2 :]) / len(parts[len(parts) // 2 :])
     known = list(parts[:whole]) + [later] * max(whole - len(parts), 0)
     return float(sum(known) + rest / window * later)
 
 
 @lru_cache(maxsize=64)
-def _draw(share: tuple[float, ...], num_nodes: int, num_slots: int, window: int, num_windows: int) -> tuple[float, ...]:
+def _draw(
+    share: tuple[float, ...], num_nodes: int, num_slots: int, window: int, num_windows: int, ahead: int
+) -> tuple[float, ...]:
     """Return the rows fetched in each window of a drawn trace, scaled to all nodes."""
     p = np.concatenate([[0.0], probabilities(), [1.0]])
     density = max(float(np.dot(p, share)), 1 / num_nodes)
@@ -85,10 +91,11 @@ def _draw(share: tuple[float, ...], num_nodes: int, num_slots: int, window: int,
     chance = np.repeat(p, np.diff(edges, prepend=0))
     rng = np.random.default_rng(0)
     held = np.full(int(num_slots * chance.shape[0] / num_nodes), -1, np.int64)
+    trace = [np.flatnonzero(rng.random(chance.shape[0]) < chance) for _ in range(batches + ahead)]
     rows = []
-    for _ in range(num_windows):
-        trace = [np.flatnonzero(rng.random(chance.shape[0]) < chance) for _ in range(window)]
-        plan = plan_residency(trace, held.shape[0], held)
+    for start in range(0, batches, window):
+        stop = start + window
+        plan = plan_residency(trace[start:stop], held.shape[0], held, trace[stop : stop + ahead])
         held = plan.final_slot_node
         rows.append(sum(batch.fetch_node.shape[0] for batch in plan.batches) * num_nodes / chance.shape[0])
     return tuple(rows)

@@ -15,11 +15,12 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import Task
 from graphsys.core.types import Array, NodeIds, Topology
 from graphsys.samplers.neighbor import SAMPLER_VERSION
-from graphsys.samplers.offline import sample_window
+from graphsys.samplers.offline import sample_nodes, sample_window
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.files import PARTIAL_SUFFIX, disk_errors, remove_path
 from graphsys.storage.manifest import fingerprint
 from graphsys.storage.packer import pack_window
+from graphsys.storage.residency import plan_residency
 from graphsys.storage.store import Store
 from graphsys.storage.window import Window
 from graphsys.trainers.plan import PackPlan
@@ -136,15 +137,18 @@ class WindowMaker:
     def _pack(self, index: int, initial_slots: NodeIds, bar: Task) -> None:
         plan, sample_path = self.plan, self.path(index, "sample")
         with measure("pack") as report:
+            following = self._following(index, initial_slots)
             count = pack_window(
                 sample_path,
                 self.path(index, "pack"),
                 self._store.features(self._node_type),
                 num_slots=plan.num_slots,
                 initial_slots=initial_slots,
+                following=following,
                 codec=plan.codec,
                 with_rows=plan.mode == "packed",
-                memory=plan.producer_bytes,
+                with_initial_rows=self._is_cyclic and index == 0,
+                memory=plan.producer_bytes - sum(node.nbytes for node in following),
                 fingerprint=self._fingerprint(index, "pack"),
                 task=bar,
             )
@@ -152,16 +156,62 @@ class WindowMaker:
         report.useful_bytes = count.useful_bytes
         self._add(report)
 
+    @property
+    def _is_cyclic(self) -> bool:
+        """Whether the first window comes again after the last, with the cache that the last one leaves."""
+        return self.schedule.samples == "frozen"
+
+    def _following(self, index: int, initial_slots: NodeIds) -> list[NodeIds]:
+        """Return what the batches behind a window access, as far as its cache plan looks ahead."""
+        stop = self.schedule.window(index, self.plan.window_batches).stop
+        end = stop + self.plan.look_ahead
+        following = self._nodes(range(stop, min(end, self.schedule.num_batches)))
+        if self._is_cyclic and end > self.schedule.num_batches:
+            first = initial_slots if index == 0 else self.initial_slots(0)
+            following.append(np.sort(first[first >= 0]))
+        return following
+
+    def _nodes(self, positions: range) -> list[NodeIds]:
+        sampler = self._run.sampler
+        return sample_nodes(
+            self._topology,
+            self.schedule,
+            positions,
+            fanouts=sampler.fanouts,
+            replace=sampler.replace,
+            weighted=sampler.weighted,
+            threads=sampler.threads,
+            memory=self.plan.producer_bytes,
+        )
+
+    def _slots_of_a_start(self) -> NodeIds:
+        """Return [S] what the cache holds when an epoch of frozen samples starts: what the end of one leaves for it.
+
+        The last batches of an epoch are planned from an empty cache, in front of the first ones. A cache forgets what
+        it held long ago, so it ends there with nearly the rows that it holds after a whole epoch.
+        """
+        plan, total = self.plan, self.schedule.num_batches
+        empty = np.full(plan.num_slots, -1, np.int64)
+        head = self._nodes(range(min(plan.look_ahead, total)))
+        tail = self._nodes(range(max(total - min(2 * plan.look_ahead, plan.window_batches), 0), total))
+        if not head:
+            return empty
+        final = plan_residency(tail, plan.num_slots, empty, head).final_slot_node
+        return np.where(np.isin(final, np.concatenate(head)), final, -1)
+
     def _labels(self) -> Array | None:
         return self._store.labels(self._node_type) if self._store.has(f"nodes/{self._node_type}/y") else None
 
     def initial_slots(self, index: int) -> NodeIds:
-        """Return [S] what the cache holds after the window before; -1 where that is not known.
+        """Return [S] what the cache holds when a window starts: what the one before it leaves; -1 where it is empty.
 
         Raises:
             StaleArtefactError: The file of that window holds other batches.
             CorruptError: It changed.
         """
+        if index == 0 and self._is_cyclic and self.packs:
+            first = self.find(0)
+            return first.initial_slots() if first is not None else self._slots_of_a_start()
         last, slots = self._final_slots
         if index > 0 and last == index - 1:
             return slots
@@ -234,6 +284,7 @@ class WindowMaker:
         }
         if kind == "pack":
             layout |= {"rows": plan.mode == "packed", "codec": plan.codec, "num_slots": plan.num_slots}
+            layout |= {"look_ahead": plan.look_ahead}
         return self._content + fingerprint(layout)
 
     def take_reports(self) -> dict[str, StageReport]:

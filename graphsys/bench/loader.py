@@ -42,10 +42,8 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
     bandwidth = (before + after) / 2
     epochs = run.trainer.epochs
     trace = _trace(setting, store, name, node)
-    one_epoch, all_epochs = (
-        fewest_reads(trace * count, num_nodes=store.node_types[name].num_nodes, num_slots=plan.num_slots)
-        for count in (1, epochs)
-    )
+    num_nodes = store.node_types[name].num_nodes
+    fewest = fewest_reads(trace * epochs, num_nodes=num_nodes, num_slots=plan.num_slots)
     return Measured(
         rounds=tuple(seconds[1:]),
         limit=per_epoch / bandwidth,
@@ -54,9 +52,8 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
             "device_bytes_per_epoch": per_epoch,
             "device_over_useful": sum(read) / max(stats.useful_bytes, 1),
             "rows_per_epoch": (stats.rows_hit + stats.rows_fetched) / epochs,
-            "rows_read_per_epoch": stats.rows_fetched / epochs,
-            "rows_over_belady": stats.rows_fetched / max(all_epochs, 1),
-            "rows_over_belady_of_one_epoch": stats.rows_fetched / epochs / max(one_epoch, 1),
+            "rows_read_per_epoch": (stats.rows_fetched + stats.rows_loaded) / epochs,
+            "rows_over_belady": (stats.rows_fetched + stats.rows_loaded) / max(fewest, 1),
             "cache_rows": plan.num_slots,
             "window_batches": plan.window_batches,
             "sequential_read_bytes_s": bandwidth,

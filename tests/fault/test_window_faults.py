@@ -144,8 +144,8 @@ def test_a_missing_window_is_a_disk_error(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused_with_both_numbers(tmp_path: Path) -> None:
     path = tmp_path / "w.pack"
     write_packed(path)
-    path.write_bytes(reseal(path.read_bytes(), version=3))
-    with pytest.raises(FormatVersionError, match=r"has window format version 3; this program reads up to 2\. Upgrade"):
+    path.write_bytes(reseal(path.read_bytes(), version=4))
+    with pytest.raises(FormatVersionError, match=r"has window format version 4; this program reads up to 3\. Upgrade"):
         Window.open(path, FINGERPRINT)
 
 

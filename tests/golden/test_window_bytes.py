@@ -1,9 +1,11 @@
-"""The exact bytes of a small window of format version 2, spelled out field by field; they may never change."""
+"""The exact bytes of a small window of format version 3, spelled out field by field; they may never change."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xxhash
 
 from graphsys.core.types import BatchResidency, SampledBatch
@@ -22,6 +24,7 @@ HEADER = WindowHeader(
     codec="float32",
     row_nbytes=128,
     num_slots=2,
+    num_initial_rows=1,
     has_residency=True,
     has_rows=True,
     narrow_ids=True,
@@ -74,7 +77,11 @@ def expected_blob() -> bytes:
     return padded(fixed + b"".join(padded(array, 64) for array in arrays), PAGE) + padded(ROWS.tobytes(), PAGE)
 
 
-def expected_file() -> bytes:
+INITIAL_ROW = np.arange(128, dtype=np.uint8)[::-1].reshape(1, 128)  # of node 9
+
+
+def expected_file(version: int) -> bytes:
+    rows = padded(INITIAL_ROW.tobytes(), PAGE) if version == 3 else b""
     blob = expected_blob()
     head_nbytes = 128 + 5 * 64 + 8
     initial, final = (padded(struct.pack("<2q", *slots), PAGE) for slots in ((-1, 9), (7, 9)))
@@ -83,31 +90,35 @@ def expected_file() -> bytes:
     )
     index = padded(entry, PAGE)
     header = struct.pack(
-        "<8sII10q3Q16s64s3888x",
-        *(b"GSPACK\x00\x01", 2, 0b111),
-        *(6 * PAGE, 5, 40, 1, 1, 3, 128, 2, 3 * PAGE, 5 * PAGE),
+        "<8sII10q3Q16s64sqQ3872x",
+        *(b"GSPACK\x00\x01", version, 0b111),
+        *(6 * PAGE + len(rows), 5, 40, 1, 1, 3, 128, 2, 3 * PAGE + len(rows), 5 * PAGE + len(rows)),
         *(xxh3(initial), xxh3(final), xxh3(index)),
         *(b"float32", b"00112233445566778899aabbccddeeff"),
+        *((1, xxh3(rows)) if rows else (0, 0)),
     )
     header += struct.pack("<Q", xxh3(header))
-    return header + blob + initial + final + index
+    return header + blob + rows + initial + final + index
 
 
 def test_a_window_has_exactly_the_documented_bytes(tmp_path: Path) -> None:
     with WindowWriter(tmp_path / "w.pack", header=HEADER) as writer:
         writer.add(BATCH.sampled, y=BATCH.y, residency=BATCH.residency, rows=BATCH.rows)
+        writer.write_rows(writer.begin_initial_rows(), 0, INITIAL_ROW)
         writer.close(np.array([-1, 9]), np.array([7, 9]))
     found = (tmp_path / "w.pack").read_bytes()
-    assert found == expected_file()
-    assert xxhash.xxh3_128(found).hexdigest() == "9a1a06746184edde591906de80bbd19d"
+    assert found == expected_file(3)
+    assert xxhash.xxh3_128(found).hexdigest() == "616230f5f38344dcee8f3467cae541e3"
 
 
-def test_a_window_of_version_2_is_read(tmp_path: Path) -> None:
-    (tmp_path / "w.pack").write_bytes(expected_file())
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_window_of_every_version_is_read(tmp_path: Path, version: int) -> None:
+    (tmp_path / "w.pack").write_bytes(expected_file(version))
     window = Window.open(tmp_path / "w.pack", HEADER.fingerprint)
     window.verify()
     batch = window.read(0)
-    assert window.header == HEADER
+    assert window.header == replace(HEADER, num_initial_rows=version - 2)
+    assert [rows.tolist() for rows in window.initial_rows(1)] == ([INITIAL_ROW.tolist()] if version == 3 else [])
     assert batch.sampled.node.tolist() == [7, 3, 9]
     assert [hop.indices.tolist() for hop in batch.sampled.hops] == [[1, 2, 0]]
     assert batch.rows is not None

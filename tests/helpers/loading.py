@@ -130,6 +130,7 @@ def scene(
     threads: int = 1,
     batch_size: int = 16,
     seed: int = 0,
+    look_ahead: int = 2,
 ) -> Scene:
     """Return a run with fanouts [3, 2] on a store of :func:`helpers.graphs.tiny_store`."""
     sampler = {"fanouts": [3, 2], "batch_size": batch_size, "samples": samples, "seed": seed, "threads": threads}
@@ -152,6 +153,7 @@ def scene(
         working_bytes=0,
         producer_bytes=16 * MIB,
         disk_bytes=0,
+        look_ahead=min(look_ahead, window_batches) if cached else 0,
         reason="chosen by a test",
     )
     return Scene(run=run, store=opened, schedule=schedule, plan=plan)

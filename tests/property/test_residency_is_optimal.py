@@ -115,3 +115,26 @@ def test_a_row_that_the_window_does_not_use_again_never_enters(case: tuple[list[
     for index, batch in enumerate(plan.batches):
         later = {int(node) for nodes in trace[index + 1 :] for node in nodes}
         assert set(batch.fetch_node[batch.insert_row].tolist()) <= later
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=cases(num_nodes=5, num_batches=5, num_slots=3), cut=st.integers(0, 5))
+def test_windows_that_know_what_follows_fetch_together_as_few_rows_as_one(
+    case: tuple[list[NodeIds], NodeIds], cut: int
+) -> None:
+    trace, initial = case
+    first = plan_residency(trace[:cut], initial.size, initial, trace[cut:])
+    second = plan_residency(trace[cut:], initial.size, first.final_slot_node)
+    nodes, held = _sets(trace, initial)
+    assert execute(trace[:cut], first) + execute(trace[cut:], second) == fewest_fetches(nodes, initial.size, held)
+
+
+@settings(max_examples=100, deadline=None)
+@given(case=cases(num_nodes=20, num_batches=12, num_slots=8), cut=st.integers(0, 12))
+def test_a_row_that_nothing_known_uses_again_never_enters(case: tuple[list[NodeIds], NodeIds], cut: int) -> None:
+    trace, initial = case
+    plan = plan_residency(trace[:cut], initial.size, initial, trace[cut:])
+    assert len(plan.batches) == min(cut, len(trace))
+    for index, batch in enumerate(plan.batches):
+        later = {int(node) for nodes in trace[index + 1 :] for node in nodes}
+        assert set(batch.fetch_node[batch.insert_row].tolist()) <= later

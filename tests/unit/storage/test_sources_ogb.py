@@ -206,20 +206,20 @@ def test_one_of_several_schemes_must_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,3\n"), "holds 1 rows, but .*num-node-list.csv.gz says 5"),
-        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,3\n" * 6), "holds more rows"),
-        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,x\n" * 5), "node-feat.csv.gz cannot be read as numbers"),
-        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,3\n" * 5)[:-9], "Truncated compressed stream"),
+        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,3\n", mtime=0), "holds 1 rows, but .*num-node-list.csv.gz says 5"),
+        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,3\n" * 6, mtime=0), "holds more rows"),
+        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,x\n" * 5, mtime=0), "node-feat.csv.gz cannot be read as numbers"),
+        ("raw/node-feat.csv.gz", gzip.compress(b"1,2,3\n" * 5, mtime=0)[:-9], "Truncated compressed stream"),
         ("raw/node-feat.csv.gz", b"1,2,3\n", "incorrect header check"),
-        ("raw/edge.csv.gz", gzip.compress(b""), "Empty CSV file"),
-        ("raw/edge.csv.gz", gzip.compress(b"1,2\n1,\n3,4\n0,1\n"), "column 1 has a missing value"),
-        ("raw/edge.csv.gz", gzip.compress(b"1,2,3\n" * 4), "has 3 columns"),
-        ("raw/edge.csv.gz", gzip.compress(b"1,2\n" * 3), "holds 3 rows, but .*num-edge-list.csv.gz says 4"),
-        ("raw/num-node-list.csv.gz", gzip.compress(b"5\n6\n"), "counts 2 graphs"),
-        ("split/time/valid.csv.gz", gzip.compress(b"1\n3\n"), "valid.csv.gz: node 3 is in train.csv.gz too"),
-        ("split/time/valid.csv.gz", gzip.compress(b"1,2\n"), "has 2 columns; expected one"),
-        ("raw/num-node-list.csv.gz", gzip.compress(b"-5\n"), "num-node-list.csv.gz says -5"),
-        ("split/time/train.csv.gz", gzip.compress(b"0\n5\n"), "names node 5, but the graph has nodes 0 to 4"),
+        ("raw/edge.csv.gz", gzip.compress(b"", mtime=0), "Empty CSV file"),
+        ("raw/edge.csv.gz", gzip.compress(b"1,2\n1,\n3,4\n0,1\n", mtime=0), "column 1 has a missing value"),
+        ("raw/edge.csv.gz", gzip.compress(b"1,2,3\n" * 4, mtime=0), "has 3 columns"),
+        ("raw/edge.csv.gz", gzip.compress(b"1,2\n" * 3, mtime=0), "holds 3 rows, but .*num-edge-list.csv.gz says 4"),
+        ("raw/num-node-list.csv.gz", gzip.compress(b"5\n6\n", mtime=0), "counts 2 graphs"),
+        ("split/time/valid.csv.gz", gzip.compress(b"1\n3\n", mtime=0), "valid.csv.gz: node 3 is in train.csv.gz too"),
+        ("split/time/valid.csv.gz", gzip.compress(b"1,2\n", mtime=0), "has 2 columns; expected one"),
+        ("raw/num-node-list.csv.gz", gzip.compress(b"-5\n", mtime=0), "num-node-list.csv.gz says -5"),
+        ("split/time/train.csv.gz", gzip.compress(b"0\n5\n", mtime=0), "names node 5, but the graph has nodes 0 to 4"),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -247,7 +247,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
 )
 def test_a_damaged_table_of_types_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     root = write_heterogeneous(tmp_path / "mag")
-    (root / "raw" / name).write_bytes(gzip.compress(content))
+    (root / "raw" / name).write_bytes(gzip.compress(content, mtime=0))
     with pytest.raises(InputError, match=words):
         open_ogb(root, SPEC)
 

@@ -13,10 +13,12 @@ import pytest
 from helpers.graphs import tiny_store
 from helpers.loading import MEMORY, START, Scene, scene
 
-from graphsys.core.errors import ConfigError, InputError, MemoryBudgetError
+from graphsys.bench.belady import fewest_reads
+from graphsys.core.errors import ConfigError, CorruptError, InputError, MemoryBudgetError
 from graphsys.core.progress import SILENT
 from graphsys.core.types import LoaderCursor
 from graphsys.storage.features import MemoryFeatures
+from graphsys.storage.window import Window
 from graphsys.trainers.loader import Loader
 from graphsys.trainers.plan import Mode
 from graphsys.trainers.rows import open_reader
@@ -137,6 +139,45 @@ def test_a_cache_for_all_rows_fetches_each_row_once_per_window_chain(make: Calla
     ids = sum(8 * batch.n_id.numel() + 4 * (batch.indptr.numel() + batch.indices.numel()) for batch in batches)
     assert stats.useful_bytes == nodes.size * 8 * 4 + ids
     assert stats.read_bytes > stats.useful_bytes
+
+
+@pytest.mark.parametrize("mode", ["packed", "cached"])
+def test_frozen_epochs_find_the_rows_of_the_epoch_before(make: Callable[..., Scene], mode: str) -> None:
+    with opened(make(mode=mode, samples="frozen", num_slots=200, window_batches=7, look_ahead=7, epochs=3)) as loader:
+        batches = list(loader)
+        stats = loader.stats
+    nodes = np.unique(np.concatenate([batch.n_id.numpy() for batch in batches]))
+    assert stats.rows_fetched == 0
+    assert stats.rows_loaded == nodes.size  # once, before the first batch
+    assert stats.rows_hit == sum(batch.x.shape[0] for batch in batches)
+    assert stats.useful_bytes > nodes.size * 8 * 4
+
+
+def test_frozen_epochs_that_follow_one_another_read_little_more_than_one_plan_of_all_would(
+    make: Callable[..., Scene],
+) -> None:
+    chosen = make(samples="frozen", num_slots=40, window_batches=4, look_ahead=4, epochs=6)
+    with opened(chosen) as loader:
+        trace = [batch.n_id.numpy() for batch in loader]
+        stats = loader.stats
+    fewest = fewest_reads(trace, num_nodes=chosen.features.shape[0], num_slots=40)
+    assert fewest <= stats.rows_fetched + stats.rows_loaded <= 1.02 * fewest
+
+
+def test_a_flipped_byte_in_the_rows_that_an_epoch_starts_with_is_found(make: Callable[..., Scene]) -> None:
+    chosen = make(samples="frozen", num_slots=200, window_batches=7, look_ahead=7)
+    with chosen.windows() as windows:
+        windows.prepare(SILENT)
+    path = chosen.folder / "window-0000.pack"
+    window = Window.open(path, None)
+    rows = np.concatenate([part.copy() for part in window.initial_rows(1 << 20)])
+    content = bytearray(path.read_bytes())
+    content[content.index(rows.tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CorruptError, match="the initial rows is corrupt"):
+        Window.open(path, None).verify()
+    with opened(chosen) as loader, pytest.raises(CorruptError, match="the initial rows is corrupt"):
+        list(loader)
 
 
 def test_waits_are_counted_in_seconds(make: Callable[..., Scene]) -> None:

@@ -184,15 +184,17 @@ def test_a_pilot_foretells_the_rows_that_windows_fetch(store: Store, share: str)
     schedule = Schedule(nodes=store.split("node", "train"), batch_size=32, seed=0, epochs=1, samples="fresh")
     topology = store.topology(store.edge_type_within("node"))
     slots = resolve_pack(run, store, schedule, topology).num_slots
-    held, fetched = np.full(slots, -1, np.int64), 0
+    held, fetched, pilot = np.full(slots, -1, np.int64), 0, run_pilot(run, schedule, topology)
+    ahead = pilot.look_ahead(slots, window=20)
+    trace = [
+        sample_neighbors(topology, schedule.seeds(at).node, [4, 4], key=schedule.key(at)).node
+        for at in range(schedule.num_batches)
+    ]
     for start in range(0, schedule.num_batches, 20):
-        window = range(start, min(start + 20, schedule.num_batches))
-        trace = [
-            sample_neighbors(topology, schedule.seeds(at).node, [4, 4], key=schedule.key(at)).node for at in window
-        ]
-        found = plan_residency(trace, slots, held)
+        stop = start + 20
+        found = plan_residency(trace[start:stop], slots, held, trace[stop : stop + ahead])
         held, fetched = found.final_slot_node, fetched + sum(len(batch.fetch_node) for batch in found.batches)
-    foretold = run_pilot(run, schedule, topology).fetched_rows(slots, window=20, num_batches=schedule.num_batches)
+    foretold = pilot.fetched_rows(slots, window=20, num_batches=schedule.num_batches)
     assert foretold == pytest.approx(fetched, rel=0.1)
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.graphs import tiny_store
 from helpers.loading import MEMORY, CountingTask, Scene, same_runs, scene
@@ -16,6 +17,7 @@ from helpers.producers import one_producer, producers
 
 from graphsys.core.errors import CorruptError, StaleArtefactError
 from graphsys.core.progress import SILENT, Progress, Task
+from graphsys.storage.codec import encode
 from graphsys.storage.window import Window
 from graphsys.trainers.loader import Loader
 from graphsys.trainers.rows import open_reader
@@ -253,10 +255,42 @@ def test_each_window_starts_with_the_cache_that_the_one_before_left(make: Callab
     chosen = make(samples="frozen")
     _prepare(chosen)
     opened = [Window.open(chosen.folder / f"window-000{index}.pack", None) for index in range(3)]
-    assert (opened[0].initial_slots() == -1).all()
     for before, after in pairwise(opened):
         assert (after.initial_slots() == before.final_slots()).all()
         assert (after.initial_slots() >= 0).any()
+
+
+def test_the_first_of_fresh_windows_starts_with_an_empty_cache(make: Callable[..., Scene]) -> None:
+    chosen = make(samples="fresh")
+    _prepare(chosen)
+    window = Window.open(chosen.folder / "window-0000.pack", None)
+    assert (window.initial_slots() == -1).all()
+    assert window.header.num_initial_rows == 0
+
+
+@pytest.mark.parametrize("codec", ["float32", "int8"])
+def test_the_first_of_frozen_windows_brings_the_rows_that_an_epoch_starts_with(
+    make: Callable[..., Scene], codec: str
+) -> None:
+    chosen = make(samples="frozen", codec=codec)
+    _prepare(chosen)
+    window = Window.open(chosen.folder / "window-0000.pack", None)
+    node = np.sort(window.initial_slots()[window.initial_slots() >= 0])
+    assert node.size > 0
+    assert np.isin(node, np.concatenate([window.nodes(index) for index in range(2)])).all()  # it looks two ahead
+    rows = np.concatenate([part.copy() for part in window.initial_rows(1)])
+    x = next(iter(chosen.features.blocks(1 << 20)))[1]
+    assert np.array_equal(rows, encode(x[node], codec))
+    last = Window.open(chosen.folder / "window-0002.pack", None).final_slots()
+    assert np.isin(node, last).mean() > 0.8
+
+
+def test_modes_without_rows_in_their_windows_keep_no_initial_rows(make: Callable[..., Scene]) -> None:
+    chosen = make(samples="frozen", mode="cached")
+    _prepare(chosen)
+    window = Window.open(chosen.folder / "window-0000.pack", None)
+    assert (window.initial_slots() >= 0).any()
+    assert window.header.num_initial_rows == 0
 
 
 def test_waiting_for_a_window_can_be_called_off(make: Callable[..., Scene]) -> None:
