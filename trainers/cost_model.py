@@ -15,7 +15,7 @@ from graphsys.trainers.budget import RunPlans
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
-from graphsys.trainers.rehearsal import Pace
+from graphsys.trainers.rehearsal import Pace, Sampling
 
 START_NBYTES = 8  # of a node in indptr
 _INSERTED = 0.5  # of the fetched rows, those that enter the cache, about
@@ -76,6 +76,7 @@ class Work:
     validations: int  # passes over the validation nodes
     step_s: float  # one training step with nothing beside it
     forward_s: float  # one forward pass of the same batch
+    sampling: Sampling
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
     cores: int
@@ -105,6 +106,7 @@ class Split:
 
     @property
     def per_epoch(self) -> float:
+        """Batches of one epoch."""
         return len(self.schedule.nodes) / self.schedule.batch_size
 
     @property
@@ -186,8 +188,9 @@ class Split:
 
     @property
     def sample_s(self) -> float:
-        """Seconds of sampling everything with nothing beside it; a batch is written while others are sampled."""
-        return self.made * max(self.pilot.seconds_per_batch, self.sample_bytes / self.work.disk.write_bytes_s)
+        """Seconds of sampling everything with nothing beside it."""
+        sampling, share = self.work.sampling, self.pilot.mean_edges / max(self.work.pilot.mean_edges, 1)
+        return self.plan.num_windows * sampling.start_s + self.made * share * sampling.batch_s
 
     @property
     def pack_s(self) -> float:
@@ -204,6 +207,7 @@ class Split:
 
 
 def splits_of(work: Work, plans: RunPlans) -> list[Split]:
+    """Return the batches of training and, where there is validation, of validation."""
     epochs = work.schedule.epochs
     found = [Split(work=work, pilot=work.pilot, plan=plans.train, schedule=work.schedule, passes=epochs)]
     if plans.val is not None and work.val_pilot is not None and work.val_schedule is not None:

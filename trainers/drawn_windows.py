@@ -1,7 +1,7 @@
 """Windows of drawn batches, from which a rehearsed training reads as a real one does.
 
-Hops and ids are those of batches really sampled. What the cache serves is drawn in the shares that the planner foretells,
-and the rows are arbitrary: neither takes a scan of the features.
+Hops and ids are those of batches really sampled. What the cache serves is drawn in the shares that the planner
+foretells, and the rows are arbitrary: neither takes a scan of the features.
 """
 
 import threading
@@ -13,6 +13,7 @@ import numpy as np
 
 from graphsys.core.config import RunConfig
 from graphsys.core.types import Array, BatchResidency, NodeIds, SampledBatch, Topology
+from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.store import Store
@@ -20,6 +21,7 @@ from graphsys.storage.window import Window, WindowHeader, WindowWriter
 from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.windows import WindowSet
 
+_BATCHES = 6  # of a window
 _INSERTED = 0.5  # of the fetched rows, those that enter the cache, about
 
 
@@ -58,16 +60,40 @@ class DrawnWindows(WindowSet):
     def begin(self, first: int) -> None:
         """Do nothing: the window is there."""
 
-    def ready(self, index: int) -> bool:
+    def ready(self, index: int) -> bool:  # noqa: ARG002 - one window
         """Whether :meth:`open` would return at once: always."""
         return True
 
-    def open(self, index: int, stop: threading.Event) -> Window | None:
+    def open(self, index: int, stop: threading.Event) -> Window | None:  # noqa: ARG002 - it is there
         """Return the window."""
         return self._window
 
     def release(self, index: int) -> None:
         """Do nothing: the window is read again."""
+
+
+def sample_some(
+    run: RunConfig, store: Store, topology: Topology, schedule: Schedule, *, with_degree: bool
+) -> list[DrawnBatch]:
+    """Sample the first few batches of a schedule, full ones where there are any.
+
+    Raises:
+        InputError: The nodes have no labels.
+    """
+    labels = store.labels(store.node_type(run.task.node_type).name)
+    found = []
+    for position in range(min(_BATCHES, max(len(schedule.nodes) // schedule.batch_size, 1))):
+        batch = sample_neighbors(
+            topology,
+            schedule.seeds(position).node,
+            run.sampler.fanouts,
+            key=schedule.key(position),
+            replace=run.sampler.replace,
+            weighted=run.sampler.weighted,
+            with_degree=with_degree,
+        )
+        found.append(DrawnBatch(sampled=batch, y=labels[batch.node[: batch.batch_size]]))
+    return found
 
 
 def draw_window(
@@ -101,7 +127,7 @@ def draw_window(
     slots = np.full(header.num_slots, -1, np.int64) if packs else None
     rng = np.random.default_rng(0)
     held = rng.permutation(plan.num_slots)[: int(_INSERTED * fetched * len(batches))].astype(np.int32)
-    share = fetched / max(np.mean([batch.sampled.num_nodes for batch in batches]), 1)
+    share = fetched * len(batches) / max(sum(batch.sampled.num_nodes for batch in batches), 1)
     with WindowWriter(path, header=header) as writer:
         for index, batch in enumerate(batches):
             sampled = replace(batch.sampled, epoch=0, batch_id=index)

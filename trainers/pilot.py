@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -74,29 +73,13 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     tally.add(sample(*jobs[0]))  # compiles the kernels, so it says nothing about speed
     # As many at a time as fit the budget; the first batch tells how many that are.
     threads = max(1, min(run.sampler.threads or len(os.sched_getaffinity(0)), memory // max(tally.largest_bytes, 1)))
+    started = time.perf_counter()
     with ThreadPoolExecutor(threads, thread_name_prefix="graphsys-pilot") as pool:
-
-        def sample_all() -> float:
-            """Sample all but the first batch; return the seconds per batch."""
-            started = time.perf_counter()
-            for first in range(1, len(jobs), threads):
-                for batch in pool.map(lambda job: sample(*job), jobs[first : first + threads]):
-                    sizes(batch)
-            return (time.perf_counter() - started) / max(len(jobs) - 1, 1)
-
-        sizes: Callable[[SampledBatch], None] = tally.add
-        seconds = sample_all()
-        read = device_bytes()[0] - read_before
-        if read:
-            # The check of the store brings the topology into the page cache before any window is sampled.
-            sizes = _ignore
-            seconds = min(seconds, sample_all())
-    return tally.pilot(topology, seconds, read)
-
-
-def _ignore(batch: SampledBatch) -> None:
-    """Do nothing with a batch that was counted before."""
-    del batch
+        for first in range(1, len(jobs), threads):
+            for batch in pool.map(lambda job: sample(*job), jobs[first : first + threads]):
+                tally.add(batch)
+    seconds = (time.perf_counter() - started) / max(len(jobs) - 1, 1)
+    return tally.pilot(topology, seconds, device_bytes()[0] - read_before)
 
 
 class _Tally:

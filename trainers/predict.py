@@ -15,7 +15,6 @@ from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import Topology
 from graphsys.models.base import BatchModel
-from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import disk_speed
 from graphsys.storage.files import write_bytes
@@ -25,6 +24,7 @@ from graphsys.storage.store import Store
 from graphsys.trainers.budget import Pilots, RunPlans, plan_run, run_pilots, train_schedule, val_schedule
 from graphsys.trainers.cost_model import (
     Paces,
+    Split,
     StageCost,
     Work,
     before_training_s,
@@ -33,7 +33,7 @@ from graphsys.trainers.cost_model import (
     splits_of,
     train_cost,
 )
-from graphsys.trainers.drawn_windows import DrawnBatch
+from graphsys.trainers.drawn_windows import sample_some
 from graphsys.trainers.engine_speed import cores, engine_speed
 from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layer_pass import state_channels
@@ -41,7 +41,7 @@ from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
 from graphsys.trainers.plan import Mode, PackPlan
-from graphsys.trainers.rehearsal import BATCHES, Pace, Rehearsal, open_rehearsal
+from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
 STAGES = ("sample", "pack", "train", "evaluate", "embed")
@@ -173,8 +173,11 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0)
     progress.message("planning: sampling a few batches, rehearsing a few steps, timing the disk")
     plans = scene.plans(run)
     with _open_rehearsal(scene) as (rehearsal, model):
-        work = _measure(scene, rehearsal, model)
-        modes = tuple(_predict_mode(scene, work, rehearsal, plans, mode) for mode in MODES)
+        work = _measure(scene, rehearsal, model, plans.train)
+        # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
+        order = sorted(MODES, key=lambda mode: mode != plans.train.mode)
+        found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in order}
+        modes = tuple(found[mode] for mode in MODES)
     (chosen,) = (mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     inference = infer_cost(work)
@@ -253,11 +256,16 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
 
 
 def _rehearse(work: Work, rehearsal: Rehearsal, plans: RunPlans) -> Paces:
-    train, *val = (
-        rehearsal.pace(split.plan, fetched=split.fetched, trains=index == 0)
-        for index, split in enumerate(splits_of(work, plans))
-    )
-    return Paces(train=train, val=val[0] if val else None)
+    train, *rest = splits_of(work, plans)
+    with rehearsal.pace(train.plan, fetched=train.fetched, trains=True) as pace:
+        if rest and plans.together:
+            return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]))
+    return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]) if rest else None)
+
+
+def _rehearse_val(rehearsal: Rehearsal, split: Split) -> Pace:
+    with rehearsal.pace(split.plan, fetched=split.fetched, trains=False) as pace:
+        return pace
 
 
 @contextmanager
@@ -266,12 +274,12 @@ def _open_rehearsal(scene: _Scene) -> Iterator[tuple[Rehearsal, BatchModel]]:
     info = store.node_type(run.task.node_type)
     objective = resolve_objective(run.task, info)
     model = build_model(run, info.num_features, objective.num_outputs)
-    batches = _some_batches(scene, model)
+    batches = sample_some(run, store, topology, scene.train, with_degree=model.needs_degree)
     with open_rehearsal(run, store, topology, model, objective, batches) as rehearsal:
         yield rehearsal, model
 
 
-def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel) -> Work:
+def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan) -> Work:
     run, store, topology = scene.run, scene.store, scene.topology
     info = store.node_type(run.task.node_type)
     objective = resolve_objective(run.task, info)
@@ -294,32 +302,13 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel) -> Work:
         validations=-(-run.trainer.epochs // run.trainer.eval_every) if val is not None else 0,
         step_s=alone.step_s,
         forward_s=alone.forward_s,
+        sampling=rehearsal.sampling(scene.train, train_plan, with_degree=model.needs_degree),
         forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or len(os.sched_getaffinity(0)),
         cores=cores(),
         disk=disk_speed(run.out),
         engine=engine_speed(run.out),
     )
-
-
-def _some_batches(scene: _Scene, model: BatchModel) -> list[DrawnBatch]:
-    run, schedule = scene.run, scene.train
-    labels = scene.store.labels(scene.store.node_type(run.task.node_type).name)
-    # An epoch's last batch may be short.
-    full = max(len(schedule.nodes) // schedule.batch_size, 1)
-    found = []
-    for position in range(min(BATCHES, full)):
-        batch = sample_neighbors(
-            scene.topology,
-            schedule.seeds(position).node,
-            run.sampler.fanouts,
-            key=schedule.key(position),
-            replace=run.sampler.replace,
-            weighted=run.sampler.weighted,
-            with_degree=model.needs_degree,
-        )
-        found.append(DrawnBatch(sampled=batch, y=labels[batch.node[: batch.batch_size]]))
-    return found
 
 
 def save_prediction(prediction: Prediction, out: Path) -> Path:

@@ -19,6 +19,8 @@ from graphsys.core.config import RunConfig
 from graphsys.core.types import Topology
 from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
+from graphsys.samplers.offline import sample_window
+from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import existing_folder
 from graphsys.storage.features import DirectFeatures, FeatureReader
 from graphsys.storage.files import disk_errors
@@ -39,11 +41,11 @@ _START = 8  # of them, those that also pay for fresh buffers
 _END = 4  # and those for which nothing is read ahead any more
 _SECONDS = 2.0  # after which a rehearsal ends
 _FEWEST = 4  # steps, however long they take
-BATCHES = 6  # drawn for a window
 _WINDOW_BYTES = 512 * MIB  # most that a window takes, and of the free space a share
 _FREE_SHARE = 8
 _TABLE_BYTES = 128 * MIB  # of rows held in memory: as many as leave the processor's caches behind
-_ALONE = 4
+_ALONE = 4  # steps with nothing beside them
+_SAMPLED = 16  # batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,14 @@ class Alone:
 
     step_s: float  # forward, backward and optimizer
     forward_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How fast windows are sampled and written, with nothing beside it."""
+
+    start_s: float  # seconds that a window takes beside its batches
+    batch_s: float
 
 
 class Rehearsal:
@@ -101,8 +111,9 @@ class Rehearsal:
             step_s=self._median(lambda: self._train(batch)), forward_s=self._median(lambda: self._infer(batch))
         )
 
-    def pace(self, plan: PackPlan, *, fetched: float, trains: bool) -> Pace:
-        """Return how fast batches of a plan go.
+    @contextmanager
+    def pace(self, plan: PackPlan, *, fetched: float, trains: bool) -> Iterator[Pace]:
+        """Give how fast batches of a plan go; their loader and its buffers stay until the block ends.
 
         Args:
             plan: of the batches.
@@ -113,40 +124,85 @@ class Rehearsal:
             DiskError: The folder cannot be written, or the disk is full.
             CorruptError: A row of the store is not what was written.
         """
-        with self._reader(plan) as (reader, num_rows, load_bytes_s):
-            marks = self._run_through(plan, reader, num_rows, fetched, self._train if trains else self._infer)
-        wall, busy = np.array(marks).T
-        last = len(marks) - 1
-        first = min(_START, last // 2)
-        end = last - _END if last == _STEPS else last
-        batch_s, cpu_s = ((times[end] - times[first]) / (end - first) for times in (wall, busy))
-        start_s = max(wall[first] - wall[0] - first * batch_s, 0.0)
-        return Pace(start_s=float(start_s), batch_s=float(batch_s), cpu_s=float(cpu_s), load_bytes_s=load_bytes_s)
+        work = self._train if trains else self._infer
+        with (
+            self._folder() as folder,
+            self._reader(plan, folder) as (reader, num_rows, load_bytes_s),
+            self._run_through(plan, reader, folder, num_rows, fetched, work) as marks,
+        ):
+            yield _pace(marks, load_bytes_s)
 
+    def sampling(self, schedule: Schedule, plan: PackPlan, *, with_degree: bool) -> Sampling:
+        """Return how fast windows are sampled.
+
+        Args:
+            schedule: which seeds make up which batch.
+            plan: of those batches.
+            with_degree: whether batches carry in-degrees.
+
+        Raises:
+            MemoryBudgetError, DiskError: As :func:`graphsys.samplers.offline.sample_window`.
+        """
+        name = self._store.node_type(self._run.task.node_type).name
+        # Mapped anew, as the maker of windows has it.
+        topology = self._store.topology(self._store.edge_type_within(name))
+        run, labels = self._run, self._store.labels(name)
+        many = min(_SAMPLED, schedule.num_batches)
+        few = min(_SAMPLED // 4, many)
+
+        def sample(count: int) -> float:
+            path = run.out / "drawn.sample"
+            started = time.perf_counter()
+            sample_window(
+                topology, schedule, range(count), path,
+                fanouts=run.sampler.fanouts, replace=run.sampler.replace, weighted=run.sampler.weighted,
+                with_degree=with_degree, labels=labels, threads=run.sampler.threads, fingerprint="", window_index=0,
+                memory=plan.producer_bytes,
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+            path.unlink()
+            return seconds
+
+        first, whole = sample(few), sample(many)
+        batch_s = max(whole - first, 0.0) / (many - few) if many > few else whole / many
+        return Sampling(start_s=max(first - few * batch_s, 0.0), batch_s=batch_s)
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """Make a folder of its own for one rehearsal; it is gone afterwards."""
+        folder = Path(tempfile.mkdtemp(dir=self._run.out))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
     def _run_through(
-        self, plan: PackPlan, reader: FeatureReader, num_rows: int, fetched: float, work: Callable[[MiniBatch], None]
-    ) -> list[tuple[float, float]]:
-        """Return seconds of wall and of all cores: at the start and after each batch."""
+        self, plan: PackPlan, reader: FeatureReader, folder: Path, num_rows: int, fetched: float,
+        work: Callable[[MiniBatch], None],
+    ) -> Iterator[list[tuple[float, float]]]:  # fmt: skip
+        """Give seconds of wall and of all cores: at the start and after each batch."""
         batches = self._drawn(plan, num_rows, fetched)
-        path = self._run.out / "drawn.pack"
         window = draw_window(
-            path, batches, plan, fetched=fetched, num_nodes=self._topology.num_nodes, dim=self._features.shape[1]
+            folder / "drawn.pack",
+            batches,
+            plan,
+            fetched=fetched,
+            num_nodes=self._topology.num_nodes,
+            dim=self._features.shape[1],
         )
         passes = -(-_STEPS // len(batches))
-        try:
-            with DrawnWindows(self._run, self._store, self._topology, plan, window, passes=passes) as windows:
-                marks = [(time.perf_counter(), time.process_time())]
-                with Loader(windows, self._features, reader, device=self._device) as loader:
-                    for batch in loader:
-                        work(batch)
-                        self._settle()
-                        marks.append((time.perf_counter(), time.process_time()))
-                        late = marks[-1][0] - marks[0][0] > _SECONDS and len(marks) > _FEWEST
-                        if late or len(marks) > _STEPS:
-                            break
-        finally:
-            path.unlink(missing_ok=True)
-        return marks
+        with DrawnWindows(self._run, self._store, self._topology, plan, window, passes=passes) as windows:
+            marks = [(time.perf_counter(), time.process_time())]
+            with Loader(windows, self._features, reader, device=self._device) as loader:
+                for batch in loader:
+                    work(batch)
+                    self._settle()
+                    marks.append((time.perf_counter(), time.process_time()))
+                    late = marks[-1][0] - marks[0][0] > _SECONDS and len(marks) > _FEWEST
+                    if late or len(marks) > _STEPS:
+                        yield marks
+                        return
 
     def _drawn(self, plan: PackPlan, num_rows: int, fetched: float) -> Sequence[DrawnBatch]:
         batches = self._batches
@@ -158,7 +214,7 @@ class Rehearsal:
         return [batch.within(num_rows) for batch in batches]
 
     @contextmanager
-    def _reader(self, plan: PackPlan) -> Iterator[tuple[FeatureReader, int, float]]:
+    def _reader(self, plan: PackPlan, folder: Path) -> Iterator[tuple[FeatureReader, int, float]]:
         """Open the reader of a plan's mode; in mode memory one of fewer rows, timed while they are brought in."""
         if plan.mode != "memory":
             reader: FeatureReader = DirectFeatures(self._features)
@@ -167,10 +223,9 @@ class Rehearsal:
             finally:
                 reader.close()
             return
-        folder = self._run.out / "rows"
         num_rows = max(min(self._features.shape[0], _TABLE_BYTES // self._features.spec.row_nbytes), 1)
         rows = np.random.default_rng(0).standard_normal((num_rows, self._features.shape[1]), np.float32)
-        array = FlatArray(folder, write_array(folder, rows))
+        array = FlatArray(folder / "x", write_array(folder / "x", rows))
         started = time.perf_counter()
         reader = open_reader(array, plan, memory=rows.nbytes)
         load_bytes_s = rows.nbytes / (time.perf_counter() - started)
@@ -178,7 +233,6 @@ class Rehearsal:
             yield reader, num_rows, load_bytes_s
         finally:
             reader.close()
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _train(self, batch: MiniBatch) -> None:
         train_step(self._state, batch, self._setting)
@@ -200,6 +254,17 @@ class Rehearsal:
     def _settle(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+def _pace(marks: list[tuple[float, float]], load_bytes_s: float) -> Pace:
+    """Return the pace of batches after which it was so late: seconds of wall and of all cores, the start first."""
+    wall, busy = np.array(marks).T
+    last = len(marks) - 1
+    first = min(_START, last // 2)
+    end = last - _END if last == _STEPS else last
+    batch_s, cpu_s = (float(times[end] - times[first]) / (end - first) for times in (wall, busy))
+    start_s = max(float(wall[first] - wall[0]) - first * batch_s, 0.0)
+    return Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s)
 
 
 @contextmanager
