@@ -122,6 +122,21 @@ def test_a_prediction_is_kept_as_sealed_json(prediction: Prediction, tmp_path: P
     verify(tmp_path / "run")
 
 
+def test_a_training_that_breaks_off_before_its_first_window_leaves_what_was_foretold(
+    run: RunConfig, prediction: Prediction, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+
+    def keep() -> None:
+        save_prediction(prediction, out)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(run.model_copy(update={"out": out}), on_start=keep)
+    assert (out / "plan.json").is_file()
+    assert not list((out / "windows").rglob("window-*"))
+
+
 def test_a_budget_too_small_for_any_mode_is_refused(run: RunConfig) -> None:
     with pytest.raises(MemoryBudgetError, match="set memory to at least"):
         predict(make_run(run.store, run.out, memory="64KiB"))
