@@ -16,6 +16,7 @@ from graphsys.core.types import Array, BatchResidency, NodeIds, SampledBatch, To
 from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
+from graphsys.storage.codec import encode
 from graphsys.storage.store import Store
 from graphsys.storage.window import Window, WindowHeader, WindowWriter
 from graphsys.trainers.plan import PackPlan
@@ -127,6 +128,11 @@ def draw_window(
     slots = np.full(header.num_slots, -1, np.int64) if packs else None
     rng = np.random.default_rng(0)
     held = rng.permutation(plan.num_slots)[: int(_INSERTED * fetched * len(batches))].astype(np.int32)
+    largest = max(batch.sampled.num_nodes for batch in batches)
+    # Not zeros, which a disk may leave out.
+    drawn = encode(
+        rng.random((largest if header.has_rows else 0, dim), np.float32), plan.codec, node=np.arange(largest)
+    )
     share = fetched * len(batches) / max(sum(batch.sampled.num_nodes for batch in batches), 1)
     with WindowWriter(path, header=header) as writer:
         for index, batch in enumerate(batches):
@@ -134,7 +140,7 @@ def draw_window(
             part = held[index :: len(batches)]
             residency = _draw_residency(sampled.node, share, held, part, rng) if packs else None
             num_rows = residency.fetch_node.shape[0] if residency is not None and header.has_rows else 0
-            rows = np.zeros((num_rows, plan.row_nbytes), np.uint8) if header.has_rows else None
+            rows = drawn[:num_rows] if header.has_rows else None
             writer.add(sampled, y=batch.y, residency=residency, rows=rows)
         writer.close(slots, slots)
     return Window.open(path, None)

@@ -39,7 +39,7 @@ from graphsys.trainers.step import Setting, train_step
 _STEPS = 20  # of one rehearsal
 _START = 8  # of them, those that also pay for fresh buffers
 _END = 4  # and those for which nothing is read ahead any more
-_SECONDS = 2.0  # after which a rehearsal ends
+_SECONDS = 1.5  # after which a rehearsal ends
 _FEWEST = 4  # steps, however long they take
 _WINDOW_BYTES = 512 * MIB  # most that a window takes, and of the free space a share
 _FREE_SHARE = 8
@@ -224,7 +224,7 @@ class Rehearsal:
                 reader.close()
             return
         num_rows = max(min(self._features.shape[0], _TABLE_BYTES // self._features.spec.row_nbytes), 1)
-        rows = np.random.default_rng(0).standard_normal((num_rows, self._features.shape[1]), np.float32)
+        rows = np.random.default_rng(0).random((num_rows, self._features.shape[1]), np.float32)
         array = FlatArray(folder / "x", write_array(folder / "x", rows))
         started = time.perf_counter()
         reader = open_reader(array, plan, memory=rows.nbytes)
