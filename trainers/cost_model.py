@@ -1,4 +1,4 @@
-"""What the stages of a run should cost, from a few sampled batches, one timed step and the speed of the disk.
+"""What the stages of a run should cost, from a few sampled batches, a rehearsed training and the speed of the disk.
 
 The formulas follow what the stages do: bytes from counts, seconds from bytes and from speeds that were measured here.
 They are printed beside what was measured.
@@ -15,8 +15,8 @@ from graphsys.trainers.budget import RunPlans
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.rehearsal import Pace, Sampling
 
-GATHER_BYTES_S = 1.2e9  # bytes per second that a gather goes through at most, read and copied; measured on two cores
 START_NBYTES = 8  # of a node in indptr
 _INSERTED = 0.5  # of the fetched rows, those that enter the cache, about
 _WARM = 0.01  # of the topology's bytes: a pilot that read less found it in the page cache
@@ -74,11 +74,9 @@ class Work:
     needs_degree: bool  # whether layers need the degrees of sources
     memory: int
     validations: int  # passes over the validation nodes
-    step_s: float  # one training step
-    step_cpu_s: float  # of all cores together
-    assemble_s: float  # putting one batch's rows together, on one core
+    step_s: float  # one training step with nothing beside it
     forward_s: float  # one forward pass of the same batch
-    forward_cpu_s: float
+    sampling: Sampling
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
     cores: int
@@ -97,7 +95,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Split:
+class Split:
     """The batches of training or of validation. Counts are fractions: an epoch's last batch may be short."""
 
     work: Work
@@ -108,6 +106,7 @@ class _Split:
 
     @property
     def per_epoch(self) -> float:
+        """Batches of one epoch."""
         return len(self.schedule.nodes) / self.schedule.batch_size
 
     @property
@@ -189,8 +188,9 @@ class _Split:
 
     @property
     def sample_s(self) -> float:
-        """Seconds of sampling everything with nothing beside it; a batch is written while others are sampled."""
-        return self.made * max(self.pilot.seconds_per_batch, self.sample_bytes / self.work.disk.write_bytes_s)
+        """Seconds of sampling everything with nothing beside it."""
+        sampling, share = self.work.sampling, self.pilot.mean_edges / max(self.work.pilot.mean_edges, 1)
+        return self.plan.num_windows * sampling.start_s + self.made * share * sampling.batch_s
 
     @property
     def pack_s(self) -> float:
@@ -201,25 +201,18 @@ class _Split:
         return self.made * self.pilot.mean_nodes * self.work.engine.plan_access_s + moved
 
     @property
-    def step_read_s(self) -> float:
-        """Seconds until a batch's bytes are there."""
-        disk, (row_bytes, requests) = self.work.disk, _row_reads(self.work, self.plan, self.fetched)
-        gathered_s = row_bytes / GATHER_BYTES_S if self.plan.mode in ("cached", "direct") else 0.0
-        own = self.batch_bytes / disk.read_bytes_s
-        return own + max(row_bytes / disk.read_bytes_s, requests / disk.random_reads_s, gathered_s)
-
-    @property
     def step_bytes(self) -> float:
         """Bytes that are read for a batch."""
         return self.batch_bytes + _row_reads(self.work, self.plan, self.fetched)[0]
 
 
-def _splits(work: Work, plans: RunPlans) -> list[_Split]:
+def splits_of(work: Work, plans: RunPlans) -> list[Split]:
+    """Return the batches of training and, where there is validation, of validation."""
     epochs = work.schedule.epochs
-    found = [_Split(work=work, pilot=work.pilot, plan=plans.train, schedule=work.schedule, passes=epochs)]
+    found = [Split(work=work, pilot=work.pilot, plan=plans.train, schedule=work.schedule, passes=epochs)]
     if plans.val is not None and work.val_pilot is not None and work.val_schedule is not None:
         found.append(
-            _Split(
+            Split(
                 work=work,
                 pilot=work.val_pilot,
                 plan=plans.val,
@@ -230,14 +223,23 @@ def _splits(work: Work, plans: RunPlans) -> list[_Split]:
     return found
 
 
-def sample_cost(work: Work, plans: RunPlans) -> StageCost:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paces:
+    """How fast a mode's batches go, as rehearsed."""
+
+    train: Pace
+    val: Pace | None  # None without validation
+
+
+def sample_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     """Return the cost of sampling every window once."""
-    splits = _splits(work, plans)
+    splits = splits_of(work, plans)
     written = int(sum(split.sample_written for split in splits))
+    stretch = _beside(work, paces, work.sample_threads)
     # A pilot that read nothing found the topology in the page cache.
     cold = work.pilot.read_bytes > _WARM * work.topology_bytes
     return StageCost(
-        seconds=sum(split.sample_s * _stretch(split, _beside(work, plans)) for split in splits),
+        seconds=sum(split.sample_s * _stretch(split, stretch) for split in splits),
         device_bytes_read=max(work.topology_bytes - work.pilot.read_bytes, 0) if cold else 0,
         device_bytes_written=written,
         useful_bytes=written,
@@ -245,12 +247,12 @@ def sample_cost(work: Work, plans: RunPlans) -> StageCost:
     )
 
 
-def pack_cost(work: Work, plans: RunPlans) -> StageCost:
+def pack_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     """Return the cost of planning and packing every window once; nothing in modes that need neither."""
-    splits = [split for split in _splits(work, plans) if split.plan.mode in ("packed", "cached")]
+    splits = [split for split in splits_of(work, plans) if split.plan.mode in ("packed", "cached")]
     rows = sum(split.made * split.fetched for split in splits if split.plan.mode == "packed")
     return StageCost(
-        seconds=sum(split.pack_s * _stretch(split, _beside(work, plans)) for split in splits),
+        seconds=sum(split.pack_s * _stretch(split, _beside(work, paces, 1)) for split in splits),
         device_bytes_read=int(sum(split.pack_read for split in splits)),
         device_bytes_written=int(sum(split.pack_written for split in splits)),
         useful_bytes=int(rows * work.dim * 4),
@@ -258,18 +260,14 @@ def pack_cost(work: Work, plans: RunPlans) -> StageCost:
     )
 
 
-def train_cost(work: Work, plans: RunPlans) -> StageCost:
-    """Return the cost of all epochs: reading, assembling and making windows go on beside the steps."""
-    plan, splits = plans.train, _splits(work, plans)
+def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
+    """Return the cost of all epochs: batches at the pace of the rehearsal, windows being made beside them."""
+    plan, splits = plans.train, splits_of(work, plans)
     once = work.feature_bytes if plan.mode == "memory" else 0
-    steps = dict(zip(splits, (work.step_s, work.forward_s), strict=False))
-    waits = sum(split.read * max(step_s, split.step_read_s, work.assemble_s) for split, step_s in steps.items())
-    beside = _beside(work, plans)
-    made_s = sum((1 - split.alone) * beside * (split.sample_s + split.pack_s) for split in splits)
-    seconds = max(waits, made_s, _busy_s(work, plans)) + once / work.disk.read_bytes_s
     useful = sum(split.read * (split.id_bytes + split.fetched * work.dim * 4) for split in splits)
     return StageCost(
-        seconds=seconds,
+        seconds=max(_batches_s(work, plans, paces), _making_s(work, plans), _busy_s(work, plans, paces))
+        + once / paces.train.load_bytes_s,
         device_bytes_read=int(sum(split.read * split.step_bytes for split in splits)) + once,
         device_bytes_written=0,
         useful_bytes=int(useful) + once,
@@ -279,28 +277,41 @@ def train_cost(work: Work, plans: RunPlans) -> StageCost:
 
 def before_training_s(work: Work, plans: RunPlans) -> float:
     """Return the seconds of making the windows that training starts with."""
-    return sum(split.alone * (split.sample_s + split.pack_s) for split in _splits(work, plans))
+    return sum(split.alone * (split.sample_s + split.pack_s) for split in splits_of(work, plans))
 
 
-def _busy_s(work: Work, plans: RunPlans) -> float:
+def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
+    """Return the seconds of all batches with no window being made beside them."""
+    # Batches of training are opened once, or again after every validation that needs their memory.
+    opened = 1 if plans.together else max(work.validations, 1)
+    seconds = 0.0
+    for split, pace, starts in zip(
+        splits_of(work, plans), (paces.train, paces.val), (opened, work.validations), strict=False
+    ):
+        assert pace is not None
+        seconds += starts * pace.start_s + split.read * pace.batch_s
+    return seconds
+
+
+def _making_s(work: Work, plans: RunPlans) -> float:
+    """Return the seconds of making the windows that are made beside training, were nothing else to do."""
+    return sum((1 - split.alone) * (split.sample_s + split.pack_s) for split in splits_of(work, plans))
+
+
+def _busy_s(work: Work, plans: RunPlans, paces: Paces) -> float:
     """Return the seconds that all cores need for training and for the windows that are made meanwhile."""
-    splits = _splits(work, plans)
-    steps = sum(
-        split.read * (cpu_s + work.assemble_s)
-        for split, cpu_s in zip(splits, (work.step_cpu_s, work.forward_cpu_s), strict=False)
-    )
+    splits = splits_of(work, plans)
+    steps = sum(split.read * pace.cpu_s for split, pace in zip(splits, (paces.train, paces.val), strict=False) if pace)
     making = sum((1 - split.alone) * (split.sample_s * work.sample_threads + split.pack_s) for split in splits)
     return (steps + making) / work.cores
 
 
-def _beside(work: Work, plans: RunPlans) -> float:
-    """Return how much longer a stage takes beside training: the cores are shared by all that want them."""
-    steps = work.step_cpu_s + work.assemble_s
-    wanted = steps / max(work.step_s, work.assemble_s, _splits(work, plans)[0].step_read_s, 1e-9)
-    return max((wanted + 1) / work.cores, 1.0)
+def _beside(work: Work, paces: Paces, threads: int) -> float:
+    """Return how much longer a stage of ``threads`` busy threads takes beside training: they share the cores."""
+    return max((paces.train.cpu_s / paces.train.batch_s + threads) / work.cores, 1.0)
 
 
-def _stretch(split: _Split, beside: float) -> float:
+def _stretch(split: Split, beside: float) -> float:
     return split.alone + (1 - split.alone) * beside
 
 

@@ -1,5 +1,6 @@
 """Training, whole: from a run's config to the checkpoint it ends with, continued where an earlier call broke off."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,12 @@ class TrainResult:
 
 
 def fit(
-    run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False, check: StoreCheck | None = None
+    run: RunConfig,
+    *,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+    check: StoreCheck | None = None,
+    on_start: Callable[[], object] | None = None,
 ) -> TrainResult:
     """Train to the end and return what came out; whatever an earlier call finished is not done again.
 
@@ -69,6 +75,7 @@ def fit(
         run: the run; its folder receives windows, checkpoints and logs.
         overwrite: Train anew where the folder holds a training, of this run or another one.
         check: The check of the store's arrays, where the caller has made it; None makes it here.
+        on_start: Called once the run's folder is this training's, before the first window is made.
 
     Raises:
         StaleArtefactError: The folder holds a training or windows of another store or with other settings.
@@ -77,13 +84,21 @@ def fit(
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
     with claimed_folder(run.out) as claim:
-        result = _fit(run, progress, claim, overwrite=overwrite, check=check)
+        result = _fit(run, progress, claim, overwrite=overwrite, check=check, on_start=on_start)
         if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
             remove_windows(RunFolder(run.out).windows("train"))
         return result
 
 
-def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool, check: StoreCheck | None) -> TrainResult:
+def _fit(
+    run: RunConfig,
+    progress: Progress,
+    claim: int,
+    *,
+    overwrite: bool,
+    check: StoreCheck | None,
+    on_start: Callable[[], object] | None,
+) -> TrainResult:
     job = open_training(run, overwrite=overwrite)
     earlier, device = job.earlier, job.device
     if earlier is not None and job.finished:
@@ -104,6 +119,8 @@ def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool, che
         write_config(run)
         check.remember(RunFolder(run.out).store_checked)
         record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
+        if on_start is not None:
+            on_start()
         feed.prepare(progress, state.step)
         before = _written(feed)
         with measure("train") as report:

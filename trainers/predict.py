@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,8 @@ import numpy as np
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.progress import SILENT, Progress
-from graphsys.core.types import BatchKey, SampledBatch, Topology
+from graphsys.core.types import Topology
 from graphsys.models.base import BatchModel
-from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import disk_speed
 from graphsys.storage.files import write_bytes
@@ -23,13 +23,17 @@ from graphsys.storage.run_file import PLAN_NAME
 from graphsys.storage.store import Store
 from graphsys.trainers.budget import Pilots, RunPlans, plan_run, run_pilots, train_schedule, val_schedule
 from graphsys.trainers.cost_model import (
+    Paces,
+    Split,
     StageCost,
     Work,
     before_training_s,
     pack_cost,
     sample_cost,
+    splits_of,
     train_cost,
 )
+from graphsys.trainers.drawn_windows import sample_some
 from graphsys.trainers.engine_speed import cores, engine_speed
 from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layer_pass import state_channels
@@ -37,7 +41,7 @@ from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
 from graphsys.trainers.plan import Mode, PackPlan
-from graphsys.trainers.rehearsal import rehearse
+from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
 STAGES = ("sample", "pack", "train", "evaluate", "embed")
@@ -54,6 +58,7 @@ class ModePrediction:
     stages: dict[str, StageCost]  # sample, pack, train
     before_s: float  # seconds until training starts, as the run asks for samples
     epochs: int
+    paces: Paces | None = None  # None when it is impossible
 
     @property
     def plan(self) -> PackPlan | None:
@@ -106,6 +111,13 @@ class Prediction:
     share: float = 1.0  # of the training that lies ahead, and that the stages up to training are the cost of
 
     @property
+    def pace(self) -> Pace:
+        """How fast the training batches of the chosen mode go."""
+        (paces,) = (mode.paces for mode in self.modes if mode.chosen)
+        assert paces is not None
+        return paces.train
+
+    @property
     def disk_bytes(self) -> int:
         """Bytes that the run's folder takes at most: windows, layer outputs, embedding table."""
         kept = sum(self.stages[name].device_bytes_written for name in ("evaluate", "embed"))
@@ -113,7 +125,7 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        pilot, plan = self.work.pilot, self.plan
+        pilot, plan, pace = self.work.pilot, self.plan, self.pace
         fetched = pilot.fetched_rows(plan.num_slots, window=plan.window_batches, num_batches=plan.window_batches)
         return {
             "mode": self.plan.mode,
@@ -133,8 +145,9 @@ class Prediction:
                 "mean_edges": round(pilot.mean_edges, 1),
                 "sample_s": round(pilot.seconds_per_batch, 6),
                 "step_s": round(self.work.step_s, 6),
-                "step_cpu_s": round(self.work.step_cpu_s, 6),
-                "assemble_s": round(self.work.assemble_s, 6),
+                "in_training_s": round(pace.batch_s, 6),
+                "in_training_cpu_s": round(pace.cpu_s, 6),
+                "start_s": round(pace.start_s, 6),
                 "hit_share": round(1 - fetched / (pilot.mean_nodes * plan.window_batches), 4),
             },
         }
@@ -157,10 +170,14 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0)
         DiskError: The disk's speed cannot be measured in the run's folder.
     """
     scene = _Scene.open(run)
-    progress.message("planning: sampling a few batches, timing a few steps and the disk")
+    progress.message("planning: sampling a few batches, rehearsing a few steps, timing the disk")
     plans = scene.plans(run)
-    work = _measure(scene)
-    modes = tuple(_predict_mode(scene, work, plans, mode) for mode in MODES)
+    with _open_rehearsal(scene) as (rehearsal, model):
+        work = _measure(scene, rehearsal, model, plans.train)
+        # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
+        order = sorted(MODES, key=lambda mode: mode != plans.train.mode)
+        found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in order}
+        modes = tuple(found[mode] for mode in MODES)
     (chosen,) = (mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     inference = infer_cost(work)
@@ -207,11 +224,15 @@ class _Scene:
         return plan_run(run, self.store, self.topology, self.train, self.val, self.pilots)
 
 
-def _mode_costs(work: Work, plans: RunPlans) -> dict[str, StageCost]:
-    return {"sample": sample_cost(work, plans), "pack": pack_cost(work, plans), "train": train_cost(work, plans)}
+def _mode_costs(work: Work, plans: RunPlans, paces: Paces) -> dict[str, StageCost]:
+    return {
+        "sample": sample_cost(work, plans, paces),
+        "pack": pack_cost(work, plans, paces),
+        "train": train_cost(work, plans, paces),
+    }
 
 
-def _predict_mode(scene: _Scene, work: Work, chosen: RunPlans, mode: Mode) -> ModePrediction:
+def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPlans, mode: Mode) -> ModePrediction:
     run, plans, why = scene.run, chosen, chosen.train.reason
     if mode != chosen.train.mode:
         other = run.model_copy(update={"pack": run.pack.model_copy(update={"mode": mode})})
@@ -221,25 +242,48 @@ def _predict_mode(scene: _Scene, work: Work, chosen: RunPlans, mode: Mode) -> Mo
             return ModePrediction(
                 mode=mode, chosen=False, why=str(error), plans=None, stages={}, before_s=0.0, epochs=run.trainer.epochs
             )
+    paces = _rehearse(work, rehearsal, plans)
     return ModePrediction(
         mode=mode,
         chosen=mode == chosen.train.mode,
         why=why,
         plans=plans,
-        stages=_mode_costs(work, plans),
+        stages=_mode_costs(work, plans, paces),
         before_s=before_training_s(work, plans),
         epochs=run.trainer.epochs,
+        paces=paces,
     )
 
 
-def _measure(scene: _Scene) -> Work:
+def _rehearse(work: Work, rehearsal: Rehearsal, plans: RunPlans) -> Paces:
+    train, *rest = splits_of(work, plans)
+    with rehearsal.pace(train.plan, fetched=train.fetched, trains=True) as pace:
+        if rest and plans.together:
+            return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]))
+    return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]) if rest else None)
+
+
+def _rehearse_val(rehearsal: Rehearsal, split: Split) -> Pace:
+    with rehearsal.pace(split.plan, fetched=split.fetched, trains=False) as pace:
+        return pace
+
+
+@contextmanager
+def _open_rehearsal(scene: _Scene) -> Iterator[tuple[Rehearsal, BatchModel]]:
     run, store, topology = scene.run, scene.store, scene.topology
     info = store.node_type(run.task.node_type)
     objective = resolve_objective(run.task, info)
     model = build_model(run, info.num_features, objective.num_outputs)
-    batch = _one_batch(run, topology, scene.train, model)
-    labels = store.labels(info.name)[batch.node[: batch.batch_size]]
-    found = rehearse(run, model, objective, batch, labels, info.num_features)
+    batches = sample_some(run, store, topology, scene.train, with_degree=model.needs_degree)
+    with open_rehearsal(run, store, topology, model, objective, batches) as rehearsal:
+        yield rehearsal, model
+
+
+def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan) -> Work:
+    run, store, topology = scene.run, scene.store, scene.topology
+    info = store.node_type(run.task.node_type)
+    objective = resolve_objective(run.task, info)
+    alone = rehearsal.alone()
     val = scene.val
     return Work(
         pilot=scene.pilots.train,
@@ -256,30 +300,14 @@ def _measure(scene: _Scene) -> Work:
         needs_degree=model.needs_degree,
         memory=run.memory,
         validations=-(-run.trainer.epochs // run.trainer.eval_every) if val is not None else 0,
-        step_s=found.step_s,
-        step_cpu_s=found.step_cpu_s,
-        assemble_s=found.assemble_s,
-        forward_s=found.forward_s,
-        forward_cpu_s=found.forward_cpu_s,
-        forward_edges=sum(hop.indices.shape[0] for hop in batch.hops),
+        step_s=alone.step_s,
+        forward_s=alone.forward_s,
+        sampling=rehearsal.sampling(scene.train, train_plan, with_degree=model.needs_degree),
+        forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or len(os.sched_getaffinity(0)),
         cores=cores(),
         disk=disk_speed(run.out),
         engine=engine_speed(run.out),
-    )
-
-
-def _one_batch(run: RunConfig, topology: Topology, schedule: Schedule, model: BatchModel) -> SampledBatch:
-    seeds = schedule.seeds(0)
-    key = BatchKey(seed=schedule.seed, epoch=0, batch_id=0)
-    return sample_neighbors(
-        topology,
-        seeds.node,
-        run.sampler.fanouts,
-        key=key,
-        replace=run.sampler.replace,
-        weighted=run.sampler.weighted,
-        with_degree=model.needs_degree,
     )
 
 

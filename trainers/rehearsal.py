@@ -1,98 +1,288 @@
-"""A few steps of the real training on drawn features, thrown away: how long one takes, and how much of all cores."""
+"""A short training, thrown away: how long a batch takes in the company that it has in the real one.
 
+Steps share the cores and the memory with the threads that read, check and assemble the next batches. So they are timed
+while the real loader brings in drawn batches at the same pace, one rehearsal for each mode.
+"""
+
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from graphsys.core.config import RunConfig
-from graphsys.core.types import Array, SampledBatch
+from graphsys.core.types import Topology
+from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
-from graphsys.storage.codec import row_nbytes
-from graphsys.storage.direct import aligned_empty
-from graphsys.storage.gather import CpuGather
+from graphsys.samplers.offline import sample_window
+from graphsys.samplers.schedule import Schedule
+from graphsys.storage.disk_speed import existing_folder
+from graphsys.storage.features import DirectFeatures, FeatureReader
+from graphsys.storage.files import disk_errors
+from graphsys.storage.flat import FlatArray, write_array
+from graphsys.storage.store import Store
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.device import exact_torch, resolve_device
+from graphsys.trainers.drawn_windows import DrawnBatch, DrawnWindows, draw_window
+from graphsys.trainers.loader import Loader
 from graphsys.trainers.objective import Objective
+from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.rows import open_reader
 from graphsys.trainers.state import new_state
 from graphsys.trainers.step import Setting, train_step
 
-_STEPS = 5  # the first one also sets up torch; the fastest of the others counts, since all else only adds
-_TABLE_ROWS = 1 << 17  # rows that a rehearsed gather takes rows from, as many as leave the processor's caches behind
+_STEPS = 20  # of one rehearsal
+_START = 8  # of them, those that also pay for fresh buffers
+_END = 4  # and those for which nothing is read ahead any more
+_SECONDS = 1.5  # after which a rehearsal ends
+_FEWEST = 4  # steps, however long they take
+_WINDOW_BYTES = 512 * MIB  # most that a window takes, and of the free space a share
+_FREE_SHARE = 8
+_TABLE_BYTES = 128 * MIB  # of rows held in memory: as many as leave the processor's caches behind
+_ALONE = 4  # steps with nothing beside them
+_SAMPLED = 16  # batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
-    """Seconds per batch."""
+class Pace:
+    """How fast batches go, reading, assembling and steps together."""
+
+    start_s: float  # seconds that the first batches take longer
+    batch_s: float
+    cpu_s: float  # of all cores together, per batch
+    load_bytes_s: float = float("inf")  # bytes per second at which rows are brought into memory beforehand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """Seconds per batch with nothing beside it."""
 
     step_s: float  # forward, backward and optimizer
-    step_cpu_s: float  # the same, of all cores together
     forward_s: float
-    forward_cpu_s: float
-    assemble_s: float  # putting the rows of a batch together
 
 
-def rehearse(
-    run: RunConfig, model: BatchModel, objective: Objective, sampled: SampledBatch, y: Array, dim: int
-) -> Rehearsal:
-    """Time steps on one batch; ``model`` is changed by them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How fast windows are sampled and written, with nothing beside it."""
+
+    start_s: float  # seconds that a window takes beside its batches
+    batch_s: float
+
+
+class Rehearsal:
+    """Rehearses with one model, which is changed by it; see :func:`open_rehearsal`.
 
     Args:
-        sampled: The batch.
-        y: [B] or [B, C] labels of its seeds.
-        dim: Columns of the features (D).
+        run: the run, ``out`` a scratch folder.
+        model: the run's model.
+        batches: what is trained on.
     """
-    device = resolve_device(run.trainer)
-    x = np.random.default_rng(0).standard_normal((sampled.num_nodes, dim), np.float32)
-    batch = MiniBatch.assemble(sampled, x, y, epoch=0).to(device)
-    setting = Setting(config=run.trainer, objective=objective, device=device)
 
-    def infer() -> None:
+    def __init__(
+        self, run: RunConfig, store: Store, topology: Topology, model: BatchModel, objective: Objective,
+        batches: Sequence[DrawnBatch],
+    ) -> None:  # fmt: skip
+        self._run = run
+        self._store = store
+        self._topology = topology
+        self._model = model
+        self._batches = batches
+        self._device = resolve_device(run.trainer)
+        self._setting = Setting(config=run.trainer, objective=objective, device=self._device)
+        self._state = new_state(model, run.trainer, self._device)
+        self._features = store.features(store.node_type(run.task.node_type).name)
+
+    @property
+    def forward_edges(self) -> int:
+        """Edges that the forward pass of :meth:`alone` runs over, all layers together."""
+        return sum(hop.indices.shape[0] for hop in self._batches[0].sampled.hops)
+
+    def alone(self) -> Alone:
+        """Return what a step and a forward pass take by themselves."""
+        drawn = self._batches[0]
+        x = np.random.default_rng(0).standard_normal((drawn.sampled.num_nodes, self._features.shape[1]), np.float32)
+        batch = MiniBatch.assemble(drawn.sampled, x, drawn.y, epoch=0).to(self._device)
+        return Alone(
+            step_s=self._median(lambda: self._train(batch)), forward_s=self._median(lambda: self._infer(batch))
+        )
+
+    @contextmanager
+    def pace(self, plan: PackPlan, *, fetched: float, trains: bool) -> Iterator[Pace]:
+        """Give how fast batches of a plan go; their loader and its buffers stay until the block ends.
+
+        Args:
+            plan: of the batches.
+            fetched: rows of a batch that come from the disk.
+            trains: whether steps are taken; otherwise batches run forward only.
+
+        Raises:
+            DiskError: The folder cannot be written, or the disk is full.
+            CorruptError: A row of the store is not what was written.
+        """
+        work = self._train if trains else self._infer
+        with (
+            self._folder() as folder,
+            self._reader(plan, folder) as (reader, num_rows, load_bytes_s),
+            self._run_through(plan, reader, folder, num_rows, fetched, work) as marks,
+        ):
+            yield _pace(marks, load_bytes_s)
+
+    def sampling(self, schedule: Schedule, plan: PackPlan, *, with_degree: bool) -> Sampling:
+        """Return how fast windows are sampled.
+
+        Args:
+            schedule: which seeds make up which batch.
+            plan: of those batches.
+            with_degree: whether batches carry in-degrees.
+
+        Raises:
+            MemoryBudgetError, DiskError: As :func:`graphsys.samplers.offline.sample_window`.
+        """
+        name = self._store.node_type(self._run.task.node_type).name
+        # Mapped anew, as the maker of windows has it.
+        topology = self._store.topology(self._store.edge_type_within(name))
+        run, labels = self._run, self._store.labels(name)
+        many = min(_SAMPLED, schedule.num_batches)
+        few = min(_SAMPLED // 4, many)
+
+        def sample(count: int) -> float:
+            path = run.out / "drawn.sample"
+            started = time.perf_counter()
+            sample_window(
+                topology, schedule, range(count), path,
+                fanouts=run.sampler.fanouts, replace=run.sampler.replace, weighted=run.sampler.weighted,
+                with_degree=with_degree, labels=labels, threads=run.sampler.threads, fingerprint="", window_index=0,
+                memory=plan.producer_bytes,
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+            path.unlink()
+            return seconds
+
+        first, whole = sample(few), sample(many)
+        batch_s = max(whole - first, 0.0) / (many - few) if many > few else whole / many
+        return Sampling(start_s=max(first - few * batch_s, 0.0), batch_s=batch_s)
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """Make a folder of its own for one rehearsal; it is gone afterwards."""
+        folder = Path(tempfile.mkdtemp(dir=self._run.out))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _run_through(
+        self, plan: PackPlan, reader: FeatureReader, folder: Path, num_rows: int, fetched: float,
+        work: Callable[[MiniBatch], None],
+    ) -> Iterator[list[tuple[float, float]]]:  # fmt: skip
+        """Give seconds of wall and of all cores: at the start and after each batch."""
+        batches = self._drawn(plan, num_rows, fetched)
+        window = draw_window(
+            folder / "drawn.pack",
+            batches,
+            plan,
+            fetched=fetched,
+            num_nodes=self._topology.num_nodes,
+            dim=self._features.shape[1],
+        )
+        passes = -(-_STEPS // len(batches))
+        with DrawnWindows(self._run, self._store, self._topology, plan, window, passes=passes) as windows:
+            marks = [(time.perf_counter(), time.process_time())]
+            with Loader(windows, self._features, reader, device=self._device) as loader:
+                for batch in loader:
+                    work(batch)
+                    self._settle()
+                    marks.append((time.perf_counter(), time.process_time()))
+                    late = marks[-1][0] - marks[0][0] > _SECONDS and len(marks) > _FEWEST
+                    if late or len(marks) > _STEPS:
+                        yield marks
+                        return
+
+    def _drawn(self, plan: PackPlan, num_rows: int, fetched: float) -> Sequence[DrawnBatch]:
+        batches = self._batches
+        if plan.mode == "packed":
+            free = shutil.disk_usage(self._run.out).free // _FREE_SHARE
+            batches = batches[: max(int(min(free, _WINDOW_BYTES) // max(fetched * plan.row_nbytes, 1)), 1)]
+        if num_rows == self._features.shape[0]:
+            return batches
+        return [batch.within(num_rows) for batch in batches]
+
+    @contextmanager
+    def _reader(self, plan: PackPlan, folder: Path) -> Iterator[tuple[FeatureReader, int, float]]:
+        """Open the reader of a plan's mode; in mode memory one of fewer rows, timed while they are brought in."""
+        if plan.mode != "memory":
+            reader: FeatureReader = DirectFeatures(self._features)
+            try:
+                yield reader, self._features.shape[0], float("inf")
+            finally:
+                reader.close()
+            return
+        num_rows = max(min(self._features.shape[0], _TABLE_BYTES // self._features.spec.row_nbytes), 1)
+        rows = np.random.default_rng(0).random((num_rows, self._features.shape[1]), np.float32)
+        array = FlatArray(folder / "x", write_array(folder / "x", rows))
+        started = time.perf_counter()
+        reader = open_reader(array, plan, memory=rows.nbytes)
+        load_bytes_s = rows.nbytes / (time.perf_counter() - started)
+        try:
+            yield reader, num_rows, load_bytes_s
+        finally:
+            reader.close()
+
+    def _train(self, batch: MiniBatch) -> None:
+        train_step(self._state, batch, self._setting)
+
+    def _infer(self, batch: MiniBatch) -> None:
+        self._model.eval()
         with torch.inference_mode():
-            model(batch)
-        _settle(device)
+            self._model(batch)
 
-    def step() -> None:
-        train_step(state, batch, setting)
-        _settle(device)
+    def _median(self, work: Callable[[], None]) -> float:
+        seconds = []
+        for _ in range(1 + _ALONE):
+            started = time.perf_counter()
+            work()
+            self._settle()
+            seconds.append(time.perf_counter() - started)
+        return float(np.median(seconds[1:]))  # the first call also sets up torch
 
-    with exact_torch(device, run.trainer.threads):
-        state = new_state(model, run.trainer, device)
-        step_s, step_cpu_s = _fastest(step)
-        model.eval()
-        forward_s, forward_cpu_s = _fastest(infer)
-    assemble_s, _ = _fastest(lambda: _gather(x, run.pack.codec))
-    return Rehearsal(
-        step_s=step_s, step_cpu_s=step_cpu_s, forward_s=forward_s, forward_cpu_s=forward_cpu_s, assemble_s=assemble_s
-    )
+    def _settle(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
 
-def _gather(x: Array, codec: str) -> None:
-    """Put rows together from a table, in any order, into ``x``."""
-    num_rows, dim = min(_TABLE_ROWS, x.shape[0]), x.shape[1]
-    width = row_nbytes(dim, codec)
-    table = aligned_empty(num_rows * width).reshape(num_rows, width)
-    source = np.random.default_rng(0).integers(0, num_rows, x.shape[0]).astype(np.int32)
-    gather = CpuGather(dim, codec, threads=1)
+def _pace(marks: list[tuple[float, float]], load_bytes_s: float) -> Pace:
+    """Return the pace of batches after which it was so late: seconds of wall and of all cores, the start first."""
+    wall, busy = np.array(marks).T
+    last = len(marks) - 1
+    first = min(_START, last // 2)
+    end = last - _END if last == _STEPS else last
+    batch_s, cpu_s = (float(times[end] - times[first]) / (end - first) for times in (wall, busy))
+    start_s = max(float(wall[first] - wall[0]) - first * batch_s, 0.0)
+    return Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s)
+
+
+@contextmanager
+def open_rehearsal(
+    run: RunConfig, store: Store, topology: Topology, model: BatchModel, objective: Objective,
+    batches: Sequence[DrawnBatch],
+) -> Iterator[Rehearsal]:  # fmt: skip
+    """Open a rehearsal in a folder beside the run's, on the same disk; it is gone afterwards.
+
+    Raises:
+        DiskError: The folder cannot be made.
+        ConfigError: The device cannot do what the run asks.
+    """
+    place = existing_folder(run.out)
+    with disk_errors("write", place):
+        scratch = Path(tempfile.mkdtemp(prefix=".graphsys-rehearsal-", dir=place))
     try:
-        gather.gather(table, table[:0], source, x)
+        with exact_torch(resolve_device(run.trainer), run.trainer.threads):
+            yield Rehearsal(run.model_copy(update={"out": scratch}), store, topology, model, objective, batches)
     finally:
-        gather.close()
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _fastest(work: Callable[[], None]) -> tuple[float, float]:
-    """Return the least seconds of wall and of all cores, the first call left out."""
-    wall, busy = [], []
-    for _ in range(_STEPS):
-        started, used = time.perf_counter(), time.process_time()
-        work()
-        wall.append(time.perf_counter() - started)
-        busy.append(time.process_time() - used)
-    return min(wall[1:]), min(busy[1:])
+        shutil.rmtree(scratch, ignore_errors=True)

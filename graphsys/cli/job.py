@@ -30,9 +30,15 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     done = 0 if job.earlier is None else job.earlier.step
     known = job.finished and (run.out / PLAN_NAME).is_file()
     prediction = None if known else predict(run, progress, done_steps=done)
-    trained = fit(run, progress=progress, overwrite=overwrite, check=check)
-    if prediction is not None:
-        save_prediction(prediction, run.out)
+
+    def keep() -> None:
+        if prediction is not None:
+            save_prediction(prediction, run.out)
+
+    # Before training, so that a killed run has it too.
+    trained = fit(run, progress=progress, overwrite=overwrite, check=check, on_start=keep)
+    if trained.skipped:
+        keep()
     evaluated = evaluate(run, progress, overwrite=overwrite)
     reports = {**trained.stages, "evaluate": evaluated.report}
     if not evaluated.check.skipped:

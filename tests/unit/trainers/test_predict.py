@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
 from graphsys.trainers.budget import RunPlans
-from graphsys.trainers.cost_model import Work, pack_cost, sample_cost, train_cost
+from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
@@ -23,6 +24,7 @@ from graphsys.trainers.inference_cost import infer_cost
 from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
+from graphsys.trainers.rehearsal import Pace, Sampling
 
 # What a stage asks for itself; the kernel's counters also hold what the page cache had or wrote back.
 BYTES = {
@@ -64,11 +66,25 @@ def work(prediction: Prediction) -> Work:
         disk=disk,
         engine=engine,
         step_s=1e-3,
-        step_cpu_s=2e-3,
         forward_s=1e-3,
-        forward_cpu_s=2e-3,
-        assemble_s=0.0,
+        sampling=Sampling(start_s=0.0, batch_s=1e-3),
     )
+
+
+def pace(batch_s: float, *, cpu_s: float = 0.0, start_s: float = 0.0, load_bytes_s: float = math.inf) -> Paces:
+    """Training and validation go equally fast."""
+    one = Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s)
+    return Paces(train=one, val=one)
+
+
+def batches(work: Work) -> float:
+    """Batches of training and of validation, over all epochs."""
+    assert work.val_schedule is not None
+    train = work.schedule.epochs * len(work.schedule.nodes) / work.schedule.batch_size
+    return train + work.validations * len(work.val_schedule.nodes) / work.val_schedule.batch_size
+
+
+FAST = pace(1e-3)
 
 
 @pytest.fixture
@@ -106,6 +122,21 @@ def test_a_prediction_is_kept_as_sealed_json(prediction: Prediction, tmp_path: P
     verify(tmp_path / "run")
 
 
+def test_a_training_that_breaks_off_before_its_first_window_leaves_what_was_foretold(
+    run: RunConfig, prediction: Prediction, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+
+    def keep() -> None:
+        save_prediction(prediction, out)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(run.model_copy(update={"out": out}), on_start=keep)
+    assert (out / "plan.json").is_file()
+    assert not list((out / "windows").rglob("window-*"))
+
+
 def test_a_budget_too_small_for_any_mode_is_refused(run: RunConfig) -> None:
     with pytest.raises(MemoryBudgetError, match="set memory to at least"):
         predict(make_run(run.store, run.out, memory="64KiB"))
@@ -126,34 +157,55 @@ def test_packed_training_reads_less_than_direct_training(work: Work, prediction:
     packed, direct = plans["packed"], plans["direct"]
     assert packed is not None
     assert direct is not None
-    assert train_cost(work, packed).device_bytes_read < train_cost(work, direct).device_bytes_read
-    assert pack_cost(work, packed).device_bytes_written > 0
-    assert pack_cost(work, direct).seconds == 0
+    assert train_cost(work, packed, FAST).device_bytes_read < train_cost(work, direct, FAST).device_bytes_read
+    assert pack_cost(work, packed, FAST).device_bytes_written > 0
+    assert pack_cost(work, direct, FAST).seconds == 0
 
 
-def test_computing_hides_reading_and_reading_hides_computing(work: Work, plans: RunPlans) -> None:
-    fast, slow = (train_cost(replace(work, step_s=seconds), plans).seconds for seconds in (0.0, 1.0))
-    assert 0 < fast < slow
-    assert slow >= work.schedule.epochs * len(work.schedule.nodes) / work.schedule.batch_size
+def test_training_takes_what_its_batches_took_in_the_rehearsal(work: Work, plans: RunPlans) -> None:
+    assert train_cost(work, plans, pace(1.0)).seconds == pytest.approx(batches(work))
+
+
+def test_opening_batches_is_paid_once_for_training_and_once_for_every_validation(work: Work, plans: RunPlans) -> None:
+    together, apart = (
+        train_cost(replace(work, validations=3), replace(plans, together=share), pace(0.0, start_s=100.0)).seconds
+        for share in (True, False)
+    )
+    assert together == pytest.approx(100.0 * (1 + 3))
+    assert apart == pytest.approx(100.0 * (3 + 3))
+
+
+def test_bringing_all_rows_into_memory_is_paid_before_the_first_batch(work: Work, plans: RunPlans) -> None:
+    held = replace(plans, train=replace(plans.train, mode="memory"))
+    slow, fast = (train_cost(work, held, pace(1.0, load_bytes_s=speed)).seconds for speed in (1e3, math.inf))
+    assert slow - fast == pytest.approx(work.feature_bytes / 1e3)
 
 
 def test_cores_that_steps_and_windows_share_take_as_long_as_their_work(work: Work, plans: RunPlans) -> None:
-    busy = replace(work, step_cpu_s=1.0, cores=1)
-    assert train_cost(busy, plans).seconds > train_cost(replace(busy, cores=4), plans).seconds
-    steps = work.schedule.epochs * len(work.schedule.nodes) / work.schedule.batch_size
-    assert train_cost(busy, plans).seconds >= steps
+    busy = pace(1e-3, cpu_s=1.0)
+    one, four = (train_cost(replace(work, cores=cores), plans, busy).seconds for cores in (1, 4))
+    assert one > four
+    assert one >= batches(work)
 
 
-def test_sampling_takes_what_the_pilot_took(work: Work, plans: RunPlans) -> None:
-    slower = replace(work, pilot=replace(work.pilot, seconds_per_batch=1.0))
-    batches = work.schedule.epochs * len(work.schedule.nodes) / work.schedule.batch_size
-    assert sample_cost(slower, plans).seconds >= batches > sample_cost(work, plans).seconds
+def test_making_windows_takes_longer_beside_training_that_leaves_no_core_free(work: Work, plans: RunPlans) -> None:
+    beside = replace(plans, train=replace(plans.train, window_batches=1))
+    two = replace(work, cores=2, sample_threads=2)
+    idle, busy = (sample_cost(two, beside, pace(1.0, cpu_s=seconds)).seconds for seconds in (0.0, 2.0))
+    assert idle < busy <= 2 * idle
+
+
+def test_sampling_takes_what_a_rehearsed_window_took(work: Work, plans: RunPlans) -> None:
+    slower = replace(work, sampling=Sampling(start_s=0.0, batch_s=1.0))
+    assert (
+        sample_cost(slower, plans, FAST).seconds >= work.schedule.num_batches > sample_cost(work, plans, FAST).seconds
+    )
 
 
 def test_a_topology_that_the_pilot_found_in_memory_is_not_read_again(work: Work, plans: RunPlans) -> None:
     cold, warm = (replace(work, pilot=replace(work.pilot, read_bytes=read)) for read in (work.topology_bytes // 4, 0))
-    assert sample_cost(cold, plans).device_bytes_read == work.topology_bytes - work.topology_bytes // 4
-    assert sample_cost(warm, plans).device_bytes_read == 0
+    assert sample_cost(cold, plans, FAST).device_bytes_read == work.topology_bytes - work.topology_bytes // 4
+    assert sample_cost(warm, plans, FAST).device_bytes_read == 0
 
 
 def test_a_mode_pays_off_after_as_many_epochs_as_its_preparation_costs(prediction: Prediction) -> None:
