@@ -103,6 +103,7 @@ class Split:
     plan: PackPlan
     schedule: Schedule
     passes: int  # over one epoch's batches
+    starts: int  # how often they are opened
 
     @property
     def per_epoch(self) -> float:
@@ -149,9 +150,18 @@ class Split:
             return 0.0
         if self.plan.mode == "direct":
             return self.pilot.mean_nodes
-        batches = max(self.schedule.num_batches, 1)
-        rows = self.pilot.fetched_rows(self.plan.num_slots, window=self.plan.window_batches, num_batches=batches)
-        return rows / batches
+        return self._rows(warm=self.schedule.samples == "frozen") / max(self.schedule.num_batches, 1)
+
+    @property
+    def loaded(self) -> float:
+        """Rows that are read into the cache when the batches are opened: frozen samples start with a full one."""
+        if self.schedule.samples == "fresh" or self.plan.mode not in ("packed", "cached"):
+            return 0.0
+        return max(self._rows(warm=False) - self._rows(warm=True), 0.0)
+
+    def _rows(self, *, warm: bool) -> float:
+        batches, plan = max(self.schedule.num_batches, 1), self.plan
+        return self.pilot.fetched_rows(plan.num_slots, window=plan.window_batches, num_batches=batches, warm=warm)
 
     @property
     def window_bytes(self) -> float:
@@ -178,13 +188,15 @@ class Split:
         # Packing reads the ids first, and then the batches; beside training only the second pass is counted.
         read = self.sample_written + self.alone * self.made * (self.id_nbytes * self.pilot.mean_nodes + _PAGE)
         if self.plan.mode == "packed":
-            read += self.plan.num_windows * _scan_bytes(self.work, self.made * self.fetched / self.plan.num_windows)
+            rows = self.made * self.fetched + self.loaded
+            read += self.plan.num_windows * _scan_bytes(self.work, rows / self.plan.num_windows)
         return read
 
     @property
     def pack_written(self) -> float:
         """Bytes of all packed windows; each names what the cache holds before and after."""
-        return self.made * self.batch_bytes + (_FRAME + 16 * self.plan.num_slots) * self.plan.num_windows
+        rows = self.loaded * self.plan.row_nbytes if self.plan.mode == "packed" else 0.0
+        return self.made * self.batch_bytes + rows + (_FRAME + 16 * self.plan.num_slots) * self.plan.num_windows
 
     @property
     def sample_s(self) -> float:
@@ -205,11 +217,20 @@ class Split:
         """Bytes that are read for a batch."""
         return self.batch_bytes + _row_reads(self.work, self.plan, self.fetched)[0]
 
+    @property
+    def start_bytes(self) -> float:
+        """Bytes that are read whenever the batches are opened."""
+        if self.plan.mode == "packed":
+            return self.loaded * self.plan.row_nbytes
+        return _scan_bytes(self.work, self.loaded) if self.loaded else 0.0
+
 
 def splits_of(work: Work, plans: RunPlans) -> list[Split]:
     """Return the batches of training and, where there is validation, of validation."""
     epochs = work.schedule.epochs
-    found = [Split(work=work, pilot=work.pilot, plan=plans.train, schedule=work.schedule, passes=epochs)]
+    # Batches of training are opened once, or again after every validation that needs their memory.
+    starts = 1 if plans.together else max(work.validations, 1)
+    found = [Split(work=work, pilot=work.pilot, plan=plans.train, schedule=work.schedule, passes=epochs, starts=starts)]
     if plans.val is not None and work.val_pilot is not None and work.val_schedule is not None:
         found.append(
             Split(
@@ -218,6 +239,7 @@ def splits_of(work: Work, plans: RunPlans) -> list[Split]:
                 plan=plans.val,
                 schedule=work.val_schedule,
                 passes=work.validations,
+                starts=work.validations,
             )
         )
     return found
@@ -250,7 +272,7 @@ def sample_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
 def pack_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     """Return the cost of planning and packing every window once; nothing in modes that need neither."""
     splits = [split for split in splits_of(work, plans) if split.plan.mode in ("packed", "cached")]
-    rows = sum(split.made * split.fetched for split in splits if split.plan.mode == "packed")
+    rows = sum(split.made * split.fetched + split.loaded for split in splits if split.plan.mode == "packed")
     return StageCost(
         seconds=sum(split.pack_s * _stretch(split, _beside(work, paces, 1)) for split in splits),
         device_bytes_read=int(sum(split.pack_read for split in splits)),
@@ -264,11 +286,15 @@ def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     """Return the cost of all epochs: batches at the pace of the rehearsal, windows being made beside them."""
     plan, splits = plans.train, splits_of(work, plans)
     once = work.feature_bytes if plan.mode == "memory" else 0
-    useful = sum(split.read * (split.id_bytes + split.fetched * work.dim * 4) for split in splits)
+    useful = sum(
+        split.read * split.id_bytes + (split.read * split.fetched + split.starts * split.loaded) * work.dim * 4
+        for split in splits
+    )
     return StageCost(
         seconds=max(_batches_s(work, plans, paces), _making_s(work, plans), _busy_s(work, plans, paces))
         + once / paces.train.load_bytes_s,
-        device_bytes_read=int(sum(split.read * split.step_bytes for split in splits)) + once,
+        device_bytes_read=int(sum(split.read * split.step_bytes + split.starts * split.start_bytes for split in splits))
+        + once,
         device_bytes_written=0,
         useful_bytes=int(useful) + once,
         memory_bytes=plan.working_bytes + plan.cache_bytes + once,
@@ -282,14 +308,11 @@ def before_training_s(work: Work, plans: RunPlans) -> float:
 
 def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
     """Return the seconds of all batches with no window being made beside them."""
-    # Batches of training are opened once, or again after every validation that needs their memory.
-    opened = 1 if plans.together else max(work.validations, 1)
     seconds = 0.0
-    for split, pace, starts in zip(
-        splits_of(work, plans), (paces.train, paces.val), (opened, work.validations), strict=False
-    ):
+    for split, pace in zip(splits_of(work, plans), (paces.train, paces.val), strict=False):
         assert pace is not None
-        seconds += starts * pace.start_s + split.read * pace.batch_s
+        start_s = pace.start_s + split.start_bytes / work.disk.read_bytes_s
+        seconds += split.starts * start_s + split.read * pace.batch_s
     return seconds
 
 

@@ -36,13 +36,20 @@ class Pilot:
     seconds_per_batch: float  # of wall time with all sampling threads at work; no decision depends on it
     read_bytes: int  # of the device, while the pilot was sampled; no decision depends on it
 
-    def fetched_rows(self, num_slots: int, *, window: int, num_batches: int) -> float:
-        """Return the rows that ``num_batches`` batches take from beyond the cache, in windows of ``window``."""
+    def fetched_rows(self, num_slots: int, *, window: int, num_batches: int, warm: bool = False) -> float:
+        """Return the rows that ``num_batches`` batches take from beyond the cache, in windows of ``window``.
+
+        Args:
+            num_slots: rows that the cache holds.
+            window: batches per window.
+            num_batches: batches in all.
+            warm: whether the cache holds at first what other batches have left in it, and is not empty.
+        """
         if not num_slots:
             return self.mean_nodes * num_batches
         rows = fetched_rows(
             self.frequencies, self.num_graph_nodes, num_slots=num_slots, window=window, num_batches=num_batches,
-            ahead=self.look_ahead(num_slots, window=window),
+            ahead=self.look_ahead(num_slots, window=window), warm=warm,
         )  # fmt: skip
         return min(rows, self.mean_nodes * num_batches)
 

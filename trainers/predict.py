@@ -105,7 +105,7 @@ class Prediction:
 
     run: RunConfig
     plan: PackPlan  # of the training batches
-    modes: tuple[ModePrediction, ...]
+    modes: tuple[ModePrediction, ...]  # the chosen one, and where they are compared the others
     stages: dict[str, StageCost]  # of the chosen mode, evaluate and embed included
     work: Work
     share: float = 1.0  # of the training that lies ahead, and that the stages up to training are the cost of
@@ -158,11 +158,12 @@ class Prediction:
         return {mode.mode: chosen.break_even(mode) for mode in self.modes if mode.plan is not None and not mode.chosen}
 
 
-def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0) -> Prediction:
+def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0, compares: bool = True) -> Prediction:
     """Return what every mode would cost, and what the run takes; samples a few batches and takes a few steps.
 
     Args:
         done_steps: Steps that an earlier call took; what is predicted is the rest.
+        compares: False leaves out the modes that the run does not take, each of which has to be rehearsed.
 
     Raises:
         MemoryBudgetError, ConfigError: The budgets do not allow the run; the message says what would do.
@@ -175,9 +176,9 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0)
     with _open_rehearsal(scene) as (rehearsal, model):
         work = _measure(scene, rehearsal, model, plans.train)
         # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
-        order = sorted(MODES, key=lambda mode: mode != plans.train.mode)
-        found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in order}
-        modes = tuple(found[mode] for mode in MODES)
+        others = [mode for mode in MODES if compares and mode != plans.train.mode]
+        found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in (plans.train.mode, *others)}
+        modes = tuple(found[mode] for mode in MODES if mode in found)
     (chosen,) = (mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     inference = infer_cost(work)

@@ -26,12 +26,13 @@ class SlotMap:
         self._in_order = True  # whether slots are places
 
     def enter(self, wanted: NodeIds) -> tuple[NodeIds, Ints]:
-        """Number the slots so that they hold ``wanted`` [S], global ids, -1 where it does not matter.
+        """Number the slots so that they hold ``wanted`` [S], global ids, -1 for none; other rows are forgotten.
 
         Returns:
             The ids [R], ascending, of the rows that the cache lacks, and the place [R] that each of them is to get.
         """
         if bool(((self.held[self._place] == wanted) | (wanted < 0)).all()):
+            self.held[self._place] = wanted  # the plan knows of no other rows, and may fetch them again
             return np.empty(0, np.int64), np.empty(0, np.int32)
         by_id, slot = np.argsort(self.held), np.argsort(wanted)
         held, needed = self.held[by_id], wanted[slot]

@@ -56,7 +56,14 @@ def probabilities() -> Reals:
 
 
 def fetched_rows(
-    share: tuple[float, ...], num_nodes: int, *, num_slots: int, window: int, num_batches: int, ahead: int
+    share: tuple[float, ...],
+    num_nodes: int,
+    *,
+    num_slots: int,
+    window: int,
+    num_batches: int,
+    ahead: int,
+    warm: bool = False,
 ) -> float:
     """Return how many rows ``num_batches`` batches fetch beyond what a cache serves, planned window by window.
 
@@ -67,12 +74,16 @@ def fetched_rows(
         window: Batches per window.
         num_batches: Batches in all.
         ahead: Batches behind a window that its plan knows of.
+        warm: Whether the cache holds at first what other batches have left in it, and is not empty.
     """
     window = min(window, num_batches)
-    num_windows = min(-(-num_batches // window), max(_WINDOWS, -(-_BATCHES // window)))
+    num_windows = max(_WINDOWS, -(-_BATCHES // window))
+    num_windows = num_windows if warm else min(-(-num_batches // window), num_windows)
     parts = _draw(share, num_nodes, min(num_slots, num_nodes), window, num_windows, ahead)
     whole, rest = divmod(num_batches, window)
     later = sum(parts[len(parts) // 2 :]) / len(parts[len(parts) // 2 :])
+    if warm:
+        return float(num_batches / window * later)
     known = list(parts[:whole]) + [later] * max(whole - len(parts), 0)
     return float(sum(known) + rest / window * later)
 

@@ -21,7 +21,7 @@ def measure_plan(setting: Setting, progress: Progress) -> Measured:
     Figures below half a second or 16 MiB, predicted and measured, are left out: nothing depends on them.
     """
     run = setting.run("plan", epochs=_EPOCHS, mode="packed", samples="fresh")
-    prediction = predict(run, progress)
+    prediction = predict(run, progress, compares=False)
     drop_pages(setting.store)
     trained = fit(run, progress=progress)
     evaluated = evaluate(run, progress)

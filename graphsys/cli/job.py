@@ -29,7 +29,7 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     check = None if job.finished else job.check(progress)
     done = 0 if job.earlier is None else job.earlier.step
     known = job.finished and (run.out / PLAN_NAME).is_file()
-    prediction = None if known else predict(run, progress, done_steps=done)
+    prediction = None if known else predict(run, progress, done_steps=done, compares=False)
 
     def keep() -> None:
         if prediction is not None:

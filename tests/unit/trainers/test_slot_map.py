@@ -20,12 +20,14 @@ def test_slots_are_places_until_rows_lie_elsewhere() -> None:
     assert slots.sources(source).tolist() == [0, ~1, 1, ~2]
 
 
-def test_a_slot_whose_content_does_not_matter_needs_no_row() -> None:
+def test_a_row_that_no_slot_names_is_forgotten() -> None:
     slots = SlotMap(2)
     slots.enter(np.array([4, 9]))
     node, _ = slots.enter(np.array([-1, 9]))
     assert node.size == 0
-    assert slots.held.tolist() == [4, 9]
+    assert slots.held.tolist() == [-1, 9]
+    node, place = slots.enter(np.array([9, 4]))
+    assert (node.tolist(), place.tolist()) == ([4], [0])
 
 
 @st.composite
@@ -60,3 +62,4 @@ def test_every_slot_names_its_row_and_only_rows_that_are_lacking_are_asked_for(
         slots.put(entering.astype(np.int32), fresh)
         held = slots.held
         assert np.array_equal(held[held >= 0], rows[held >= 0])
+        assert np.unique(held[held >= 0]).size == (held >= 0).sum()
