@@ -43,3 +43,7 @@ class MemoryBudgetError(GraphsysError):
 
 class DiskError(GraphsysError):
     """The operating system refused a read or a write (full disk, no permission, missing path)."""
+
+
+class WorkerLostError(GraphsysError):
+    """A process of a distributed run ended or fell silent while others waited for it."""
