@@ -1,9 +1,13 @@
 """Toy networks of layers, pipelines of toy processes, and what they are compared with."""
 
 import multiprocessing as mp
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from graphsys.core.types import Topology
 from graphsys.models.aggregate import sum_neighbors
 from graphsys.models.base import LayerHop
 from graphsys.models.layered import LayeredModel, MessageLayer, NodeRows
-from graphsys.trainers.objective import Objective, Regression, SingleLabel
+from graphsys.trainers.objective import Objective, SingleLabel
 from graphsys.trainers.pipeline.assemble import GraphData, assemble, stage_weights
 from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.links import Links
@@ -28,6 +32,9 @@ from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.shape import Shape, even_cut
 
 LIMIT_S = 120.0  # of any wait in a test
+
+
+ALONE = Shape(stages=1, ways=1, slots=1)
 
 
 class ToyLayer(MessageLayer):
@@ -96,7 +103,7 @@ class Toy:
     linear: bool = False
     dropout: float = 0.0
     epochs: int = 3
-    shape: Shape = Shape(stages=1, ways=1, slots=1)
+    shape: Shape = ALONE
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def on(self, *, stages: int = 1, ways: int = 1, slots: int = 1, **changes: Any) -> "Toy":
@@ -238,8 +245,7 @@ def on_processes(function: Callable[..., Any], world_size: int, folder: Path, *a
     A process that fails, or is not done in time, fails the caller; none is left behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.pipelines"])
+    context = _warm_context()
     members = [
         context.Process(target=_member, args=(function, rank, world_size, folder, arguments), daemon=True)
         for rank in range(world_size)
@@ -258,6 +264,22 @@ def on_processes(function: Callable[..., Any], world_size: int, folder: Path, *a
             member.join(LIMIT_S)
 
 
+def _warm_context() -> ForkServerContext:
+    """Return a context whose processes start with torch and this module loaded."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.pipelines"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # Python 3.11's fork server looks nowhere else
+    try:
+        ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+    return context
+
+
 def _member(function: Callable[..., Any], rank: int, world_size: int, folder: Path, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), world_size)
@@ -267,8 +289,3 @@ def _member(function: Callable[..., Any], rank: int, world_size: int, folder: Pa
         torch.save(function(rank, *arguments), folder / f"result-{rank}.pt")
     finally:
         dist.destroy_process_group()
-
-
-def regression() -> Objective:
-    """Return the objective of one value per node."""
-    return Regression(1)
