@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -89,7 +90,7 @@ def propagated(total: Tensor, prepared: Tensor, rows: NodeRows) -> Tensor:
         ``P = (D + I)^(-1/2) (A + I) (D + I)^(-1/2)`` of Kipf, Welling 2017 (arXiv:1609.02907).
     """
     scale = degree_scale(rows.in_degree)[:, None]
-    return total * scale + prepared * scale.square()
+    return torch.addcmul(prepared * scale.square(), total, scale)
 
 
 def mean_of(total: Tensor, rows: NodeRows) -> Tensor:

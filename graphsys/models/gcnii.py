@@ -65,5 +65,5 @@ class GCNIILayer(MessageLayer):
     def update(self, total: Tensor, prepared: Tensor, rows: NodeRows) -> Tensor:
         """Return the output of each node; see :class:`MessageLayer`."""
         assert rows.shared is not None, "the encoder gives every layer its output"
-        support = (1 - self.alpha) * propagated(total, prepared, rows) + self.alpha * rows.shared
-        return functional.relu((1 - self.beta) * support + self.beta * self.lin(support))
+        support = propagated(total, prepared, rows).lerp(rows.shared, self.alpha)
+        return functional.relu(support.lerp(self.lin(support).float(), self.beta))
