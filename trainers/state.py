@@ -15,7 +15,8 @@ from graphsys.core.config import TrainerConfig
 from graphsys.core.types import LoaderCursor
 from graphsys.models.base import BatchModel
 from graphsys.trainers.curve import EpochRecord
-from graphsys.trainers.optimizer import new_optimizer
+
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +80,8 @@ class TrainState:
 def new_state(model: BatchModel, config: TrainerConfig, device: torch.device) -> TrainState:
     """Return the state before the first step, the model moved to ``device``."""
     model.to(device)
-    optimizer = new_optimizer(model.named_parameters(), config)
+    kind = _OPTIMIZERS[config.optimizer]
+    optimizer = kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     scaler = GradScaler(device.type, enabled=config.precision == "float16")
     loss = torch.zeros((), dtype=torch.float64, device=device)
     return TrainState(model=model, optimizer=optimizer, scaler=scaler, epoch_loss=loss)
