@@ -16,10 +16,9 @@ from graphsys.core.config import TrainerConfig
 from graphsys.core.types import LoaderCursor
 from graphsys.models.base import BatchModel
 from graphsys.trainers.curve import EpochRecord
+from graphsys.trainers.optimizer import new_optimizer
 
 OptimizerState = dict[str, dict[str, Any]]  # by the names of the weights
-
-_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,17 +82,10 @@ class TrainState:
 def new_state(model: BatchModel, config: TrainerConfig, device: torch.device) -> TrainState:
     """Return the state before the first step, the model moved to ``device``."""
     model.to(device)
-    optimizer = new_optimizer(model.parameters(), config)
+    optimizer = new_optimizer(model.named_parameters(), config)
     scaler = GradScaler(device.type, enabled=config.precision == "float16")
     loss = torch.zeros((), dtype=torch.float64, device=device)
     return TrainState(model=model, optimizer=optimizer, scaler=scaler, epoch_loss=loss)
-
-
-def new_optimizer(weights: Iterable[Parameter], config: TrainerConfig) -> torch.optim.Optimizer:
-    """Return the run's optimizer over some weights."""
-    kind = _OPTIMIZERS[config.optimizer]
-    optimizer: torch.optim.Optimizer = kind(weights, lr=config.lr, weight_decay=config.weight_decay)
-    return optimizer
 
 
 def detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

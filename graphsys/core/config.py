@@ -38,6 +38,8 @@ _COUNT_LIMIT = 1 << 31  # counts stay within the 32 bits that windows and kernel
 _WIDTH_LIMIT = 1 << 16  # a square layer of this width takes 16 GiB
 _CHUNKS_PER_STAGE = 4  # of each way: GNNPipe's choice (arXiv:2308.10087)
 
+WHOLE_GRAPH_MODELS = ("deep_gcn", "deep_sage", "gcnii", "resgcn")  # built-in models that take no sampled batches
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
@@ -107,7 +109,10 @@ class PackConfig(_Section):
 class ModelConfig(_Section):
     """The network: a built-in by name, or any module by import path."""
 
-    name: Literal["sage", "gcn", "gat", "gin"] = Field("sage", description="Built-in model.")
+    name: Literal["sage", "gcn", "gat", "gin", "deep_gcn", "deep_sage", "gcnii", "resgcn"] = Field(
+        "sage",
+        description="Built-in model; the last four are for whole graphs, trained with trainer.strategy: pipeline.",
+    )
     class_path: str | None = Field(
         None, alias="class", description="User model, as package.module:Class; takes the place of name."
     )
@@ -121,6 +126,9 @@ class ModelConfig(_Section):
     )
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout between layers, and on the input.")
     heads: int = Field(4, gt=0, lt=_WIDTH_LIMIT, description="Attention heads (gat).")
+    alpha: float = Field(0.1, ge=0, le=1, description="Share of the encoder's output in every layer (gcnii).")
+    theta: float = Field(0.5, gt=0, description="Layer l is log(theta / l + 1) off the identity (gcnii).")
+    aggr: Literal["mean", "sum"] = Field("mean", description="How messages of neighbours are put together (resgcn).")
 
 
 class TrainerConfig(_Section):
@@ -133,6 +141,11 @@ class TrainerConfig(_Section):
     epochs: int = Field(30, gt=0, lt=_COUNT_LIMIT, description="Passes over the training nodes.")
     lr: float = Field(0.01, gt=0, description="Learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
+    layer_weight_decay: float | None = Field(
+        None,
+        ge=0,
+        description="Weight decay of the layers between encoder and decoder (pipeline); weight_decay if left out.",
+    )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="Optimizer.")
     scheduler: Literal["none", "cosine", "step", "plateau"] = Field("none", description="Learning-rate schedule.")
     scheduler_step: int = Field(10, gt=0, description="Epochs between drops (step), or patience (plateau).")
@@ -156,6 +169,29 @@ class TrainerConfig(_Section):
     shuffle_chunks: bool = Field(True, description="Take the chunks in a new order every epoch (pipeline).")
     rescale: bool = Field(
         True, description="Count gradients from other chunks twice, as half of all orders show them (pipeline)."
+    )
+
+
+def strategy_fault(model: ModelConfig, trainer: TrainerConfig) -> str | None:
+    """Return what keeps the network from being trained by the run's strategy, in one sentence; None if nothing does.
+
+    A user's class is looked at when it is built.
+    """
+    on_batches, on_whole_graphs = "sage, gcn, gat or gin", "deep_gcn, deep_sage, gcnii or resgcn"
+    strategy: str = trainer.strategy
+    deep, pipeline = model.name in WHOLE_GRAPH_MODELS, strategy == "pipeline"
+    if not pipeline and trainer.layer_weight_decay is not None:
+        return "trainer.layer_weight_decay needs trainer.strategy: pipeline; leave it out, or set the strategy"
+    if model.class_path is not None or deep == pipeline:
+        return None
+    if deep:
+        return (
+            f"model.name is {model.name}, which is trained on the whole graph; set trainer.strategy to pipeline, or "
+            f"take {on_batches}"
+        )
+    return (
+        f"model.name is {model.name}, which takes sampled batches, and trainer.strategy is pipeline; take "
+        f"{on_whole_graphs}, or set the strategy to minibatch"
     )
 
 
@@ -212,6 +248,13 @@ class RunConfig(_Section):
     trainer: TrainerConfig = TrainerConfig()
     cluster: ClusterConfig = ClusterConfig()
     embed: EmbedConfig = EmbedConfig()
+
+    @model_validator(mode="after")
+    def _check_strategy(self) -> Self:
+        fault = strategy_fault(self.model, self.trainer)
+        if fault is not None:
+            raise ValueError(fault)
+        return self
 
     @model_validator(mode="after")
     def _check_layers(self) -> Self:

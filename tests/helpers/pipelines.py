@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from helpers.topologies import random_topology
 from torch import Tensor, nn
+from torch._C._distributed_c10d import FileStore
 from torch.nn import functional
 
 from graphsys.core.config import TrainerConfig
@@ -23,13 +24,16 @@ from graphsys.core.types import Topology
 from graphsys.models.aggregate import sum_neighbors
 from graphsys.models.base import LayerHop
 from graphsys.models.layered import LayeredModel, MessageLayer, NodeRows
+from graphsys.models.layered_parts import stage_parameters
 from graphsys.trainers.objective import Objective, SingleLabel
-from graphsys.trainers.pipeline.assemble import GraphData, assemble, stage_weights
+from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.clock import SlotTime
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition import split_graph
 from graphsys.trainers.pipeline.runtime import Runtime
-from graphsys.trainers.pipeline.shape import Shape, even_cut
+from graphsys.trainers.pipeline.shape import Shape
+from graphsys.trainers.pipeline.stage_cut import equal_cut
 
 LIMIT_S = 120.0  # of any wait in a test
 
@@ -147,7 +151,7 @@ class Toy:
             changes.pop("data", None) or self.data,
             changes.pop("table", None) or self.table(),
             Links(self.shape, rank, LIMIT_S),
-            cut=even_cut(self.num_layers, self.shape.stages),
+            cut=equal_cut(self.num_layers, self.shape.stages),
             objective=changes.pop("objective", None) or self.objective,
             config=self.config,
             **changes,
@@ -188,7 +192,7 @@ class Trained:
     losses: list[float]  # of the whole graph
     weights: dict[str, Tensor]  # its own
     traffic: list[dict[str, int]]  # by epoch
-    turns: list[list[tuple[str, int, float, float]]]  # by epoch: phase, slot, seconds computed, seconds waited
+    turns: list[list[SlotTime]]  # by epoch
     mirrors: int  # of all ways
     outputs: dict[int, Tensor]  # exact, after training, by dense id; of the last stage only
 
@@ -204,16 +208,16 @@ def train_rank(rank: int, toy: Toy) -> Trained:
         result = runtime.run_epoch(epoch)
         losses.append(float(runtime.links.sum_over_all(torch.tensor([result.loss], dtype=torch.float64))))
         traffic.append(result.traffic.as_dict())
-        turns.append([(turn.phase, turn.slot, turn.compute_s, turn.wait_s) for turn in result.clock.slots])
+        turns.append(result.clock.slots)
     outputs: dict[int, Tensor] = {}
     node = toy.table().nodes_of(runtime.links.way)
     graph = runtime.stage.histories.graph
     runtime.run_exactly(lambda slot, rows: outputs.update(zip(node[graph.own(slot)].tolist(), rows, strict=True)))
-    own = stage_weights(runtime.stage.model, even_cut(toy.num_layers, toy.shape.stages), runtime.links.stage,
-                        num_features=5)  # fmt: skip
+    stage = runtime.stage
+    own = stage_parameters(stage.model, 5, stage.first, stage.stop)
     return Trained(
         losses=losses,
-        weights={name: weight.detach().clone() for name, weight in own},
+        weights={name: weight.detach().clone() for name, weight in own.items()},
         traffic=traffic,
         turns=turns,
         mirrors=graph.total_mirrors,
@@ -237,6 +241,11 @@ def all_outputs(trained: Sequence[Trained]) -> Tensor:
     """Return the exact outputs [N, C] by dense id."""
     found = {node: row for part in trained for node, row in part.outputs.items()}
     return torch.stack([found[node] for node in range(len(found))])
+
+
+def assert_near(found: Tensor, expected: Tensor, *, rtol: float = 0.0, atol: float = 1e-5) -> None:
+    """Compare entry by entry."""
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
 
 def on_processes(function: Callable[..., Any], world_size: int, folder: Path, *arguments: Any) -> list[Any]:
@@ -282,7 +291,7 @@ def _warm_context() -> ForkServerContext:
 
 def _member(function: Callable[..., Any], rank: int, world_size: int, folder: Path, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), world_size)
+    store = FileStore(str(folder / "store"), world_size)
     limit = timedelta(seconds=LIMIT_S)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=limit)
     try:

@@ -29,7 +29,7 @@ class Traffic:
 
     boundary: int = 0  # rows and their gradients between stages
     exchange: int = 0  # messages and their gradients between ways
-    reduce: int = 0  # gradients of weights that were summed over ways
+    reduce: int = 0  # gradients of weights that were summed over ways, as a ring of them sends
 
     def as_dict(self) -> dict[str, int]:
         """Return plain JSON values."""
@@ -129,7 +129,9 @@ class Links:
         buffer = tensor.detach().cpu().contiguous()
         with self._lost("the sum over its stage's ways"), self._waiting():
             dist.all_reduce(buffer, group=self._ways)
-        self._count("reduce", buffer.nbytes)
+        # A sum round a ring: every part of it goes W - 1 steps to be made and W - 1 to be known.
+        steps = 2 * (self.shape.ways - 1) * buffer.nbytes
+        self._count("reduce", steps * (self.way + 1) // self.shape.ways - steps * self.way // self.shape.ways)
         return buffer.to(tensor.device)
 
     def sum_over_all(self, tensor: Tensor) -> Tensor:

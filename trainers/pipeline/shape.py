@@ -58,16 +58,3 @@ class Shape:
                 f"{self.stages} stages x {self.ways} ways need {self.world_size} processes, and {world_size} were "
                 f"started; set cluster.num_workers to {self.world_size}, or change cluster.stages and cluster.ways"
             )
-
-
-def even_cut(num_layers: int, stages: int) -> tuple[int, ...]:
-    """Return S + 1 ascending bounds: stage s runs the layers [bounds[s], bounds[s + 1]), equally many up to one.
-
-    Raises:
-        ConfigError: There are more stages than layers.
-    """
-    if stages > num_layers:
-        raise ConfigError(
-            f"cluster.stages is {stages} and the network has {num_layers} layers; give at most one stage per layer"
-        )
-    return tuple(num_layers * stage // stages for stage in range(stages + 1))

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from graphsys.core.config import load_run, parse_run
+from graphsys.core.config import WHOLE_GRAPH_MODELS, load_run, parse_run
 from graphsys.core.errors import ConfigError
 
 MINIMAL = {"store": "a.gs", "out": "runs/a", "memory": "1GiB"}
@@ -113,3 +113,20 @@ def test_a_run_file_that_is_missing_or_binary_is_refused(tmp_path: Path) -> None
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_run(binary)
+
+
+@pytest.mark.parametrize("name", WHOLE_GRAPH_MODELS)
+def test_a_network_for_whole_graphs_is_refused_where_batches_are_sampled(name: str) -> None:
+    message = refused(model={"name": name, "num_layers": 32})
+    assert f"model.name is {name}, which is trained on the whole graph; set trainer.strategy to pipeline" in message
+
+
+def test_a_weight_decay_of_layers_is_refused_where_batches_are_sampled() -> None:
+    assert "trainer.layer_weight_decay needs trainer.strategy: pipeline" in refused(trainer={"layer_weight_decay": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("alpha", 1.5), ("alpha", -0.1), ("theta", 0), ("aggr", "max"), ("name", "gcnll")]
+)
+def test_a_wrong_value_of_a_deep_network_is_refused_by_key(key: str, value: object) -> None:
+    assert f"model.{key} is {value!r}" in refused(model={key: value})

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from helpers.pipelines import Toy, ToyNet, plain_forward
+from helpers.pipelines import Toy, ToyNet, assert_near, plain_forward
 from helpers.topologies import topology_of
 from torch import Tensor
 from torch.nn import functional
@@ -17,7 +17,6 @@ from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.runtime import Runtime
 
 Gradients = dict[str, Tensor]
-CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 
 def dense(topology: Topology) -> Tensor:
@@ -94,11 +93,11 @@ def test_an_epoch_has_the_loss_gradients_and_messages_of_the_reference(rescale: 
         loss, expected, published = historical(reference, data, torch.from_numpy(chunk), snapshots, cross=cross)
         assert runtime.run_epoch(epoch).loss == pytest.approx(loss, rel=1e-5)
         for name, gradient in gradients(net).items():
-            torch.testing.assert_close(gradient, expected[name], **CLOSE)
+            assert_near(gradient, expected[name], rtol=1e-4, atol=1e-6)
         snapshots = published if epoch % 2 else snapshots
         for index, history in runtime.stage.histories.layers.items():
             assert history.snapshot is not None
-            torch.testing.assert_close(history.snapshot, snapshots[index][table.node], **CLOSE)
+            assert_near(history.snapshot, snapshots[index][table.node], rtol=1e-4, atol=1e-6)
             assert torch.equal(history.live, history.snapshot)
 
 
@@ -129,7 +128,7 @@ def test_over_all_orders_the_gradient_of_one_aggregation_is_that_of_no_history()
     data, net = toy.data, toy.net()
     mean = mean_gradients(toy, np.arange(toy.num_nodes) % 4, data, net)
     for name, gradient in exact_gradients(data, net).items():
-        torch.testing.assert_close(mean[name], gradient, **CLOSE)
+        assert_near(mean[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_without_rescaling_it_has_half_of_what_crosses_between_chunks() -> None:
@@ -142,7 +141,7 @@ def test_without_rescaling_it_has_half_of_what_crosses_between_chunks() -> None:
     assert not torch.allclose(mean["encoder.weight"], exact["encoder.weight"], rtol=1e-3)
     inner = within_chunks(net, data, turn, whole)
     for name in ("encoder.weight", "encoder.bias"):
-        torch.testing.assert_close(mean[name], (inner[name] + exact[name]) / 2, **CLOSE)
+        assert_near(mean[name], (inner[name] + exact[name]) / 2, rtol=1e-4, atol=1e-6)
 
 
 def within_chunks(net: ToyNet, data: GraphData, turn: Tensor, whole: list[Tensor]) -> Gradients:
@@ -189,7 +188,7 @@ def test_a_path_that_leaves_a_chunk_and_comes_back_is_never_seen() -> None:
     mean = mean_gradients(toy, np.arange(2), data, net)["encoder.weight"]
     own_only = within_chunks(net, data, torch.arange(2), snapshot_messages(net, data))["encoder.weight"]
     net.zero_grad()
-    torch.testing.assert_close(mean[:, 0], own_only[:, 0], **CLOSE)
+    assert_near(mean[:, 0], own_only[:, 0], rtol=1e-4, atol=1e-6)
     assert not torch.allclose(mean[:, 0], exact_gradients(data, net)["encoder.weight"][:, 0], rtol=1e-3)
 
 

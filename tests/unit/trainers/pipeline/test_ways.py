@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.pipelines import Toy, all_weights, train_toy
+from helpers.pipelines import Toy, all_weights, assert_near, train_toy
 
 from graphsys.trainers.pipeline.chunks import ChunkTable
 
@@ -22,10 +22,10 @@ def test_ways_train_as_one_way_whose_chunks_are_theirs_of_a_slot_together(
     alone = toy.on(slots=3).runtime(table=ChunkTable.of(slot, ways=1, slots=3))
     alone.run_exactly(into_snapshot=True)
     losses = [alone.run_epoch(epoch).loss for epoch in range(toy.epochs)]
-    torch.testing.assert_close(torch.tensor(spread[0].losses), torch.tensor(losses), rtol=0, atol=1e-5)
+    assert_near(torch.tensor(spread[0].losses), torch.tensor(losses))
     found = all_weights(spread)
     for name, weight in alone.stage.model.named_parameters():
-        torch.testing.assert_close(found[name], weight.detach(), rtol=0, atol=1e-5)
+        assert_near(found[name], weight.detach())
 
 
 def test_all_ways_of_a_stage_end_with_the_same_bits(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.pipelines import Toy, all_outputs, all_weights, plain_forward, train_plainly, train_toy
-
-CLOSE = {"rtol": 0.0, "atol": 1e-5}
+from helpers.pipelines import Toy, all_outputs, all_weights, assert_near, plain_forward, train_plainly, train_toy
 
 
 @pytest.mark.parametrize(("stages", "ways"), [(1, 1), (2, 1), (4, 1), (1, 2), (1, 3), (2, 2)])
@@ -17,11 +15,11 @@ def test_one_chunk_per_way_trains_as_one_process_does_by_plain_autograd(
     toy = Toy(epochs=20, shared=shared).on(stages=stages, ways=ways)
     losses, weights = train_plainly(toy)
     trained = train_toy(toy, tmp_path)
-    torch.testing.assert_close(torch.tensor(trained[0].losses), torch.tensor(losses), **CLOSE)
+    assert_near(torch.tensor(trained[0].losses), torch.tensor(losses))
     found = all_weights(trained)
     assert found.keys() == weights.keys()
     for name, weight in weights.items():
-        torch.testing.assert_close(found[name], weight, **CLOSE)
+        assert_near(found[name], weight)
 
 
 def test_dropout_draws_the_same_for_any_number_of_stages(tmp_path: Path) -> None:
@@ -43,4 +41,4 @@ def test_exact_outputs_are_those_of_the_whole_graph_at_once(tmp_path: Path, stag
     net.eval()
     with torch.no_grad():
         expected = plain_forward(net, toy.topology, torch.from_numpy(toy.data.x))
-    torch.testing.assert_close(all_outputs(trained), expected, **CLOSE)
+    assert_near(all_outputs(trained), expected)
