@@ -1,8 +1,6 @@
 """Training, whole: from a run's config to the checkpoint it ends with, continued where an earlier call broke off."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure
@@ -11,50 +9,19 @@ from graphsys.storage.files import claimed_folder
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
-from graphsys.trainers.curve import EpochRecord, best_epoch
 from graphsys.trainers.device import exact_torch
 from graphsys.trainers.feed import WindowFeed
-from graphsys.trainers.io_account import total_io
-from graphsys.trainers.logs import RunLog, read_log
+from graphsys.trainers.logs import RunLog
 from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import open_training
+from graphsys.trainers.pipeline.fit import fit_pipeline
+from graphsys.trainers.result import TrainResult, training_result
 from graphsys.trainers.resume import forget, take_over
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
 from graphsys.trainers.window_maker import remove_windows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What a training ended with."""
-
-    checkpoint: Path
-    epochs: int  # epochs run, over all calls
-    epoch_s: tuple[float, ...]  # seconds of each epoch, validation left out
-    best_epoch: int | None  # counted from 0; None without validation
-    train: dict[str, float]  # metrics of the last epoch by name
-    val: dict[str, float]  # metrics of the best epoch's validation; empty without
-    history: tuple[EpochRecord, ...]
-    io: tuple[dict[str, Any], ...]  # of each epoch: graphsys.trainers.io_account.epoch_io
-    stages: dict[str, StageReport]  # check, sample, pack, train
-    skipped: bool  # True when an earlier call had finished it
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "checkpoint": str(self.checkpoint),
-            "epochs": self.epochs,
-            "epoch_s": list(self.epoch_s),
-            "io": {"total": total_io(list(self.io), list(self.epoch_s)), "epochs": list(self.io)},
-            "best_epoch": self.best_epoch,
-            "train": self.train,
-            "val": self.val,
-            "history": [asdict(record) for record in self.history],
-            "stages": {name: report.as_dict() for name, report in self.stages.items()},
-            "skipped": self.skipped,
-        }
 
 
 def fit(
@@ -76,6 +43,8 @@ def fit(
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
+    if run.trainer.strategy == "pipeline":
+        return fit_pipeline(run, progress=progress, overwrite=overwrite)
     with claimed_folder(run.out) as claim:
         result = _fit(run, progress, claim, overwrite=overwrite, check=check)
         if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
@@ -91,12 +60,12 @@ def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool, che
     check = check or job.check(progress)
     node = training_nodes(job.store, job.node_type)
     setting = Setting(config=run.trainer, objective=job.objective, device=device)
-    degree = job.model.needs_degree
+    degree = job.batch_model.needs_degree
     with (
         exact_torch(device, run.trainer.threads),
         WindowFeed(run, job.store, node, with_degree=degree, device=device, overwrite=overwrite, claim=claim) as feed,
     ):
-        state = new_state(job.model, run.trainer, device)
+        state = new_state(job.batch_model, run.trainer, device)
         if earlier is not None:
             take_over(state, earlier)
         if overwrite:
@@ -110,7 +79,7 @@ def _fit(run: RunConfig, progress: Progress, claim: int, *, overwrite: bool, che
             path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=job.parents)
         _fill_report(report, feed, by_producer=_written(feed) - before)
     stages = {"check": check.report, **feed.reports, "train": report}
-    return _result(run, load_checkpoint(path), stages, skipped=False)
+    return training_result(run, load_checkpoint(path), stages, skipped=False)
 
 
 def _log_lines(earlier: Checkpoint | None) -> int:
@@ -150,22 +119,4 @@ def _fill_report(report: StageReport, feed: WindowFeed, *, by_producer: int) -> 
 
 def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
     stages = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack", "train")}
-    return _result(run, earlier, stages, skipped=True)
-
-
-def _result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
-    lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
-    history = tuple(EpochRecord(**record) for record in final.state["history"])
-    best = best_epoch(history)
-    return TrainResult(
-        checkpoint=final.path,
-        epochs=len(history),
-        epoch_s=tuple(line["seconds"] for line in lines),
-        io=tuple(line["io"] for line in lines),
-        best_epoch=best,
-        train=history[-1].train,
-        val={} if best is None else history[best].val or {},
-        history=history,
-        stages=stages,
-        skipped=skipped,
-    )
+    return training_result(run, earlier, stages, skipped=True)

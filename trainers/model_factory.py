@@ -32,6 +32,17 @@ _BUILT_IN: dict[str, type[GraphSAGE] | type[GCN] | type[GIN]] = {"sage": GraphSA
 _INITIAL_WEIGHTS = 0x1417  # keeps the draws of the initial weights apart from those of any step
 
 
+def build_network(run: RunConfig, num_features: int, num_outputs: int) -> BatchModel | LayeredModel:
+    """Return the run's network on the CPU: for a whole graph if its strategy is ``pipeline``, else for batches.
+
+    Raises:
+        ConfigError: As :func:`build_model` and :func:`build_layered_model`.
+    """
+    if run.trainer.strategy == "pipeline":
+        return build_layered_model(run.model, num_features, num_outputs, seed=run.trainer.seed)
+    return build_model(run, num_features, num_outputs)
+
+
 def build_model(run: RunConfig, num_features: int, num_outputs: int) -> BatchModel:
     """Return the run's network on the CPU, its initial weights drawn from ``trainer.seed`` alone.
 

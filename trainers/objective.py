@@ -130,6 +130,8 @@ class Scores:
     def __init__(self, objective: Objective, device: torch.device) -> None:
         self._objective = objective
         self._metrics = objective.collection().to(device)
+        for metric in self._metrics.values():
+            metric.sync_on_compute = False  # or other processes would have to compute at the same moment
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self.num_rows = 0
 

@@ -48,7 +48,7 @@ def _prepare(run: RunConfig, progress: Progress, *, pack: bool, overwrite: bool)
         skipped = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack")}
         return PrepareResult(stages=skipped, windows={})
     check = job.check(progress, features=pack)
-    node, degree = training_nodes(job.store, job.node_type), job.model.needs_degree
+    node, degree = training_nodes(job.store, job.node_type), job.batch_model.needs_degree
     with WindowFeed(run, job.store, node, with_degree=degree, device=job.device, overwrite=overwrite) as feed:
         check.remember(RunFolder(run.out).store_checked)
         if pack:

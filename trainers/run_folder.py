@@ -54,6 +54,11 @@ class RunFolder:
         """Default place of the embedding table."""
         return self.out / "embeddings.gs"
 
+    @property
+    def partition(self) -> Path:
+        """Which node is in which chunk, for training by parts of the graph."""
+        return self.out / "partition"
+
     def windows(self, split: str) -> Path:
         """Folder of the windows of a split ("train" or "val")."""
         return self.out / "windows" / split

@@ -2,6 +2,7 @@
 
 import multiprocessing as mp
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from helpers.topologies import random_topology
@@ -19,12 +21,15 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import FileStore
 from torch.nn import functional
 
-from graphsys.core.config import TrainerConfig
+from graphsys.core.config import RunConfig, TrainerConfig, parse_run
 from graphsys.core.types import Topology
+from graphsys.core.units import MIB
 from graphsys.models.aggregate import sum_neighbors
 from graphsys.models.base import LayerHop
 from graphsys.models.layered import LayeredModel, MessageLayer, NodeRows
 from graphsys.models.layered_parts import stage_parameters
+from graphsys.storage.importer import ImportOptions, import_graph
+from graphsys.storage.memory_source import homogeneous
 from graphsys.trainers.objective import Objective, SingleLabel
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.chunks import ChunkTable
@@ -34,6 +39,7 @@ from graphsys.trainers.pipeline.partition import split_graph
 from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.shape import Shape
 from graphsys.trainers.pipeline.stage_cut import equal_cut
+from graphsys.trainers.pipeline.worker import evaluate_worker, train_worker
 
 LIMIT_S = 120.0  # of any wait in a test
 
@@ -253,6 +259,13 @@ def on_processes(function: Callable[..., Any], world_size: int, folder: Path, *a
 
     A process that fails, or is not done in time, fails the caller; none is left behind.
     """
+    assert exit_codes(function, world_size, folder, *arguments) == [0] * world_size
+    return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def exit_codes(function: Callable[..., Any], world_size: int, folder: Path, *arguments: Any) -> list[int | None]:
+    """Run as :func:`on_processes` does; return how each process ended, None for one that had to be killed."""
+    (folder / "store").unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     context = _warm_context()
     members = [
@@ -264,8 +277,7 @@ def on_processes(function: Callable[..., Any], world_size: int, folder: Path, *a
             member.start()
         for member in members:
             member.join(LIMIT_S)
-        assert [member.exitcode for member in members] == [0] * world_size
-        return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(world_size)]
+        return [member.exitcode for member in members]
     finally:
         for member in members:
             if member.is_alive():
@@ -298,3 +310,68 @@ def _member(function: Callable[..., Any], rank: int, world_size: int, folder: Pa
         torch.save(function(rank, *arguments), folder / f"result-{rank}.pt")
     finally:
         dist.destroy_process_group()
+
+
+def pipeline_store(folder: Path, *, num_nodes: int = 120, seed: int = 0) -> Path:
+    """Import a graph of three communities whose features say a little of them; return the store's path."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(num_nodes) % 3
+    ends = rng.integers(0, num_nodes, (2, 12 * num_nodes))
+    kept = (y[ends[0]] == y[ends[1]]) | (rng.random(ends.shape[1]) < 0.15)
+    x = rng.standard_normal((num_nodes, 6)) + np.eye(6)[y]
+    source = homogeneous(
+        ends[:, kept],
+        num_nodes=num_nodes,
+        x=x.astype(np.float32),
+        y=y,
+        split=np.array([1, 2, 3], np.uint8)[rng.permutation(num_nodes) % 3],
+    )
+    import_graph(source, folder / "communities.gs", ImportOptions(memory=64 * MIB, undirected=True))
+    return folder / "communities.gs"
+
+
+def pipeline_run(store: Path, out: Path, **sections: Any) -> RunConfig:
+    """Return a small run on ``store``; ``sections`` are merged into it."""
+    tree: dict[str, Any] = {
+        "store": str(store),
+        "out": str(out),
+        "memory": "64MiB",
+        "model": {"name": "gcnii", "hidden": 8, "num_layers": 4, "dropout": 0.3},
+        "trainer": {"strategy": "pipeline", "epochs": 6, "threads": 1, "device": "cpu", "refresh": 2},
+    }
+    for name, section in sections.items():
+        tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section
+    return parse_run(tree)
+
+
+def run_worker(rank: int, run: RunConfig, die_after: int | None = None, dies: int = 0) -> None:
+    """Train one process of a run; process ``dies`` is killed once it has finished ``die_after`` epochs."""
+    shape = Shape.of(run)
+    killer = KillAfter(die_after) if rank == dies and die_after is not None else None
+    with pytest.MonkeyPatch.context() as patch:
+        if killer is not None:
+            patch.setattr(Runtime, "run_epoch", killer.around(Runtime.run_epoch))
+        train_worker(run, rank=rank, world_size=shape.world_size, wait_s=LIMIT_S)
+
+
+class KillAfter:
+    """Kills its own process in the middle of an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def around(self, function: Callable[[Runtime, int], Any]) -> Callable[[Runtime, int], Any]:
+        """Return ``function`` with a kill before call number ``epochs`` + 1."""
+
+        def call(runtime: Runtime, epoch: int) -> Any:
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.left -= 1
+            return function(runtime, epoch)
+
+        return call
+
+
+def worker_metrics(rank: int, run: RunConfig) -> dict[str, dict[str, float]]:
+    """Return what every process says of a trained run."""
+    return evaluate_worker(run, rank=rank, world_size=Shape.of(run).world_size, wait_s=LIMIT_S)

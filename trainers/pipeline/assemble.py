@@ -36,6 +36,9 @@ def in_memory(name: str, shape: tuple[int, ...]) -> Tensor:  # noqa: ARG001 - wh
     return torch.zeros(shape)
 
 
+CPU = torch.device("cpu")
+
+
 def assemble(
     model: LayeredModel,
     data: GraphData,
@@ -46,16 +49,20 @@ def assemble(
     objective: Objective,
     config: TrainerConfig,
     allocate: Allocate = in_memory,
+    device: torch.device = CPU,
+    exact_only: bool = False,
 ) -> Runtime:
     """Return the process of ``links``, ready for its first epoch but for the snapshot.
 
     Args:
-        model: The whole network; the stage trains its own part of it.
+        model: The whole network, on ``device``; the stage trains its own part of it.
         table: Of as many ways and slots as the shape of ``links``.
         cut: Which layers each stage runs.
-        allocate: Makes the buffers.
+        allocate: Makes the buffers, on ``device``.
+        device: Where the process computes.
+        exact_only: Leave out what only training needs; :meth:`Runtime.run_exactly` works.
     """
-    graph = way_graph(data.topology, table, links.way)
+    graph = way_graph(data.topology, table, links.way).to(device)
     node = table.nodes_of(links.way)
     layers = cut.layers(links.stage)
     histories = Histories(
@@ -65,6 +72,7 @@ def assemble(
         [model.layer(index).message_channels for index in layers],
         allocate,
         rescale=config.rescale,
+        exact_only=exact_only,
     )
     width = model.hidden_channels + model.shared_channels
     stage = Stage(
@@ -73,8 +81,8 @@ def assemble(
         stop=layers.stop,
         histories=histories,
         inputs=allocate("inputs", (graph.num_own, width)),
-        features=_features(data.x, node, graph),
-        targets=_targets(data, node, graph, objective),
+        features=_features(data.x, node, graph, device),
+        targets=_targets(data, node, graph, objective, device),
         seed=config.seed,
     )
     named = stage_parameters(model, data.x.shape[1], layers.start, layers.stop)
@@ -82,18 +90,17 @@ def assemble(
     return Runtime(stage, links, new_optimizer(named.items(), config), techniques)
 
 
-def _features(x: Array, node: NodeIds, graph: WayGraph) -> Callable[[int], Tensor]:
+def _features(x: Array, node: NodeIds, graph: WayGraph, device: torch.device) -> Callable[[int], Tensor]:
     def of(slot: int) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x[node[graph.own(slot)]]))
+        return torch.from_numpy(np.ascontiguousarray(x[node[graph.own(slot)]])).to(device)
 
     return of
 
 
-def _targets(data: GraphData, node: NodeIds, graph: WayGraph, objective: Objective) -> Targets:
+def _targets(data: GraphData, node: NodeIds, graph: WayGraph, objective: Objective, device: torch.device) -> Targets:
     chosen = np.zeros(data.topology.num_nodes, np.bool_)
     chosen[data.train] = True
     rows = [np.flatnonzero(chosen[node[graph.own(slot)]]) for slot in range(graph.num_slots)]
-    y = [torch.from_numpy(data.y[node[graph.own(slot)][row]]) for slot, row in enumerate(rows)]
-    return Targets(
-        objective=objective, rows=[torch.from_numpy(row) for row in rows], y=y, total=int(data.train.shape[0])
-    )
+    y = [torch.from_numpy(data.y[node[graph.own(slot)][row]]).to(device) for slot, row in enumerate(rows)]
+    on_device = [torch.from_numpy(row).to(device) for row in rows]
+    return Targets(objective=objective, rows=on_device, y=y, total=int(data.train.shape[0]))

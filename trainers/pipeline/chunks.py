@@ -5,7 +5,7 @@ way keeps rows of its own nodes, in the order of places, and behind them rows of
 send messages to its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -85,10 +85,9 @@ class Edges:
         first, last = (int(indptr[0]), int(indptr[-1])) if stop > start else (0, 0)
         return type(self)(indptr=indptr - first, indices=self.indices[first:last])
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of both arrays."""
-        return self.indptr.nbytes + self.indices.nbytes
+    def to(self, device: torch.device) -> Self:
+        """Return the same sums on a device."""
+        return type(self)(indptr=self.indptr.to(device), indices=self.indices.to(device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +118,16 @@ class WayGraph:
     def num_slots(self) -> int:
         """Chunks T of the way."""
         return len(self.slot_starts) - 1
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same on a device."""
+        return replace(
+            self,
+            sends=tuple(tuple(index.to(device) for index in part) for part in self.sends),
+            into=self.into.to(device),
+            out_of=self.out_of.to(device),
+            in_degree=self.in_degree.to(device),
+        )
 
     def own(self, slot: int) -> slice:
         """Return the own rows of a slot."""

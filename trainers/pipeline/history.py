@@ -25,7 +25,7 @@ Allocate = Callable[[str, tuple[int, ...]], Tensor]  # (name, shape) -> float32 
 RESCALE = 2.0  # gradients of other chunks' sums: each is seen in half of all orders
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerHistory:
     """The message rows of one layer, of a way's own nodes and of its mirrors."""
 
@@ -33,15 +33,24 @@ class LayerHistory:
     snapshot: Tensor | None  # [n + m, M]; None where there is one chunk, which is always fresh
     gradient: Tensor  # [n + m, M] of the sums of own rows, zero where the chunk's backward is to come; scratch between
 
-    @classmethod
-    def allocate(cls, name: str, graph: WayGraph, channels: int, allocate: Allocate) -> "LayerHistory":
-        """Return empty rows of ``channels`` columns."""
-        shape = (graph.num_rows, channels)
-        return cls(
+
+def _histories(graph: WayGraph, channels: dict[int, int], allocate: Allocate) -> dict[int, LayerHistory]:
+    found = {}
+    for layer, width in channels.items():
+        name, shape = f"layer-{layer:04d}", (graph.num_rows, width)
+        found[layer] = LayerHistory(
             live=allocate(f"{name}-live", shape),
             snapshot=allocate(f"{name}-snapshot", shape) if graph.num_slots > 1 else None,
             gradient=allocate(f"{name}-gradient", shape),
         )
+    return found
+
+
+def _scratch(graph: WayGraph, channels: dict[int, int], allocate: Allocate) -> dict[int, LayerHistory]:
+    rows = {width: allocate(f"rows-{width}", (graph.num_rows, width)) for width in sorted({*channels.values()})}
+    return {
+        layer: LayerHistory(live=rows[width], snapshot=None, gradient=rows[width]) for layer, width in channels.items()
+    }
 
 
 class Histories:
@@ -51,6 +60,7 @@ class Histories:
         layers: Indices of the layers in the network.
         channels: Columns of each layer's messages.
         rescale: Whether gradients of other chunks' sums count twice.
+        exact_only: Keep the rows of one layer at a time, which will do where nothing is trained.
     """
 
     def __init__(
@@ -62,12 +72,11 @@ class Histories:
         allocate: Allocate,
         *,
         rescale: bool = True,
+        exact_only: bool = False,
     ) -> None:
         self.graph = graph
-        self.layers = {
-            layer: LayerHistory.allocate(f"layer-{layer:04d}", graph, width, allocate)
-            for layer, width in zip(layers, channels, strict=True)
-        }
+        make = _scratch if exact_only else _histories
+        self.layers = make(graph, dict(zip(layers, channels, strict=True)), allocate)
         self._links = links
         self._rescale = RESCALE if rescale else 1.0
 

@@ -138,6 +138,14 @@ class Runtime:
             outputs: Is given every chunk's outputs by the last stage.
             into_snapshot: Make the messages the snapshot of the histories.
         """
+        self.run_layers_exactly(into_snapshot=into_snapshot)
+        with torch.no_grad():
+            for slot in range(self.stage.histories.graph.num_slots):
+                self._leave_exactly(slot, outputs)
+        self.links.settle("boundary")
+
+    def run_layers_exactly(self, *, into_snapshot: bool = False) -> None:
+        """As :meth:`run_exactly`, but leave every chunk's rows behind the stage's last layer where they are."""
         stage, slots = self.stage, range(self.stage.histories.graph.num_slots)
         self._post_inputs([] if stage.is_first else [Action(Kind.RECEIVE_INPUT, slot) for slot in slots])
         stage.model.eval()
@@ -147,11 +155,8 @@ class Runtime:
                 stage.enter_exactly(slot)
             for layer in range(stage.first, stage.stop):
                 stage.run_layer_exactly(layer, into_snapshot=into_snapshot)
-            if into_snapshot:
-                stage.histories.restore()
-            for slot in slots:
-                self._leave_exactly(slot, outputs)
-        self.links.settle("boundary")
+        if into_snapshot:
+            stage.histories.restore()
 
     def _leave_exactly(self, slot: int, outputs: Outputs | None) -> None:
         rows = self.stage.leave_exactly(slot)
