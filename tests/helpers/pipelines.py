@@ -282,7 +282,7 @@ def exit_codes(function: Callable[..., Any], world_size: int, folder: Path, *arg
         for member in members:
             if member.is_alive():
                 member.kill()
-            member.join(LIMIT_S)
+                member.join(LIMIT_S)
 
 
 def _warm_context() -> ForkServerContext:

@@ -29,6 +29,7 @@ from graphsys.trainers.fit import fit
 from graphsys.trainers.inference import infer, open_trained
 from graphsys.trainers.model_factory import build_layered_model
 from graphsys.trainers.pipeline.shape import Shape
+from graphsys.trainers.pipeline.worker import train_worker
 
 FOUR_CHUNKS = {"chunks": 4}
 
@@ -52,7 +53,8 @@ def assert_same_state(one: RunConfig, other: RunConfig) -> None:
     assert {name: spec.checksums for name, spec in first.manifest.arrays.items()} == {
         name: spec.checksums for name, spec in second.manifest.arrays.items()
     }
-    assert_equal(first.state, second.state)
+    # A call that ended in between left a line of its own in the log.
+    assert_equal({**first.state, "log_lines": 0}, {**second.state, "log_lines": 0})
 
 
 def assert_equal(one: Any, other: Any) -> None:
@@ -72,9 +74,9 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_a_run_learns_and_is_evaluated_exactly(tmp_path: Path, store: Path) -> None:
-    run = pipeline_run(store, tmp_path / "run", trainer={"epochs": 30}, cluster=FOUR_CHUNKS)
+    run = pipeline_run(store, tmp_path / "run", trainer={"epochs": 40, "lr": 0.05}, cluster=FOUR_CHUNKS)
     result = fit(run)
-    assert result.epochs == 30
+    assert result.epochs == 40
     assert result.history[-1].train["loss"] < 0.6 * result.history[0].train["loss"]
     metrics = evaluate(run).metrics
     assert metrics["val"] == pytest.approx(result.val, abs=1e-6)
@@ -135,8 +137,8 @@ def test_another_number_of_ways_or_chunks_goes_on_from_the_same_snapshot(tmp_pat
     assert result.epochs == 5
     saved = load_checkpoint(final_checkpoint(first.out))
     assert sorted(saved.manifest.arrays) == [
+        *(f"history/part-0/layer-{number:04d}" for number in range(4)),
         "history/part-0/node",
-        *(f"history/part-0/layer-{n:04d}" for n in range(4)),
     ]
     losses = [record.train["loss"] for record in result.history]
     assert losses == sorted(losses, reverse=True)
@@ -170,8 +172,6 @@ def test_rows_that_do_not_fit_in_memory_are_mapped_from_disk_with_the_same_resul
         for name, memory in (("roomy", "64MiB"), ("tight", "24KiB"))
     )
     fit(roomy)
-    from graphsys.trainers.pipeline.worker import train_worker
-
     train_worker(tight, rank=0, world_size=1)
     assert_same_state(roomy, tight)
 
@@ -184,5 +184,5 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, store: Pat
     fit(pipeline_run(store, tmp_path / "run", trainer={"epochs": 1}))
     with pytest.raises(StaleArtefactError, match=r"model.hidden 8 -> 9"):
         fit(pipeline_run(store, tmp_path / "run", trainer={"epochs": 1}, model={"hidden": 9}))
-    with pytest.raises(ConfigError, match=r"the loss became (nan|inf)"):
+    with pytest.raises(ConfigError, match=r"training broke off in epoch \d: the loss .*became (nan|inf)"):
         fit(pipeline_run(store, tmp_path / "far", trainer={"lr": 1e30, "epochs": 9}))

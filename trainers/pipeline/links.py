@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from graphsys.core.errors import WorkerLostError
+from graphsys.core.errors import ClusterError
 from graphsys.trainers.pipeline.shape import Shape
 
 WAIT_S = 1800.0  # longest wait for another process; a lost one is noticed at once, a stuck one by this
@@ -50,7 +50,7 @@ class Receipt:
         """Return the rows once they are there.
 
         Raises:
-            WorkerLostError: The other process ended, or sent nothing for too long.
+            ClusterError: The other process ended, or sent nothing for too long.
         """
         self._links.finish(self._work, f"rows from process {self._source}")
         if self._buffer is not self._target:
@@ -181,7 +181,7 @@ class Links:
             yield
         except (RuntimeError, ValueError) as error:  # what torch.distributed raises for lost peers and for time-outs
             reason = str(error).splitlines()[0]
-            raise WorkerLostError(
+            raise ClusterError(
                 f"process {self.rank} of {self.shape.world_size} waited for {what} in vain ({reason}); a process has "
                 f"ended or hangs: look for its error, then run the same command again, which goes on from the last "
                 f"checkpoint"

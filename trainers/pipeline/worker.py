@@ -67,7 +67,7 @@ def train_worker(
     Raises:
         ConfigError: The run does not fit the store, the number of processes or the network, or the loss is no number.
         StaleArtefactError: The folder holds a training of another store or with other settings.
-        WorkerLostError: Another process ended or hangs.
+        ClusterError: Another process ended or hangs.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
     shape = Shape.of(run)
@@ -156,7 +156,7 @@ def evaluate_worker(
 
     Raises:
         ArtefactError: Training has not finished.
-        StaleArtefactError, ConfigError, WorkerLostError: As :func:`train_worker`.
+        StaleArtefactError, ConfigError, ClusterError: As :func:`train_worker`.
     """
     shape = Shape.of(run)
     shape.check_world_size(world_size)
