@@ -147,10 +147,25 @@ class TrainerConfig(_Section):
 
 
 class ClusterConfig(_Section):
-    """Where processes run."""
+    """Where processes run. Several workers, or another address than local, train under Ray."""
 
-    address: Literal["local"] = Field("local", description="Where the run trains; this machine.")
-    num_workers: Literal[1] = Field(1, description="Training processes.")
+    address: str = Field(
+        "local",
+        min_length=1,
+        description="local: this machine; or a running Ray cluster: auto, host:port, ray://host:port.",
+    )
+    num_workers: int = Field(
+        1, gt=0, lt=1 << 16, description="Training processes; memory and pack.disk are limits of each."
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores and threads of a worker; 0: those of its machine, shared evenly by the workers there.",
+    )
+    max_failures: int = Field(
+        3, ge=0, description="How often lost workers are replaced; each time, training goes on from a checkpoint."
+    )
+    timeout: float = Field(1800.0, gt=0, description="Longest time that workers wait for one another, in seconds.")
 
 
 class EmbedConfig(_Section):
