@@ -3,6 +3,7 @@
 import shutil
 import threading
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ def launch(
         ClusterError: Workers were lost more often than that, or the cluster was.
         GraphsysError: A worker's refusal; as :func:`graphsys.trainers.fit.fit`.
     """
-    run = _absolute(run)
     with claimed_folder(run.out):
         job = open_training(run, overwrite=overwrite)
         if job.earlier is not None and job.finished:
@@ -55,8 +55,10 @@ def launch(
             forget(run)
             remove_all_windows(run.out)
         check.remember(RunFolder(run.out).store_checked)
-        _train(run, progress)
-        return read_outcome(run)
+        _train(_absolute(run), progress)
+        result = read_outcome(run)
+        shutil.rmtree(RunFolder(run.out).cluster, ignore_errors=True)
+        return replace(result, stages={**result.stages, "check": check.report})
 
 
 def _absolute(run: RunConfig) -> RunConfig:
@@ -101,7 +103,6 @@ def _train(run: RunConfig, progress: Progress) -> None:
         raise refusal
     if error is not None:
         raise _lost(run, error) from error
-    shutil.rmtree(folder / "ray", ignore_errors=True)
 
 
 def _with_device(run: RunConfig, cluster: Cluster) -> RunConfig:
@@ -154,19 +155,18 @@ def _trainer(run: RunConfig, folder: Path) -> Any:
         "path": [path for path in sys.path if path],
         "version": graphsys.__version__,
     }
+    settings: Any = RayRunConfig(
+        name=f"graphsys-{uuid.uuid4().hex[:8]}",
+        storage_path=str(folder / "ray"),
+        failure_config=FailureConfig(max_failures=cluster.max_failures, controller_failure_limit=cluster.max_failures),
+        logging_config=LoggingConfig(log_level="ERROR"),
+    )
     return TorchTrainer(
         work,
         train_loop_config=config,
         torch_config=TorchConfig(timeout_s=max(int(cluster.timeout), 1)),
         scaling_config=ScalingConfig(num_workers=cluster.num_workers, use_gpu=gpu, resources_per_worker=resources),
-        run_config=RayRunConfig(
-            name=f"graphsys-{uuid.uuid4().hex[:8]}",
-            storage_path=str(folder / "ray"),
-            failure_config=FailureConfig(
-                max_failures=cluster.max_failures, controller_failure_limit=cluster.max_failures
-            ),
-            logging_config=LoggingConfig(log_level="ERROR"),
-        ),
+        run_config=settings,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from graphsys.core.config import RunConfig
 from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.types import LoaderCursor
+from graphsys.core.units import format_seconds
 from graphsys.storage.manifest import Manifest
 from graphsys.trainers.checkpoint import KIND, checkpoint_path, prune_checkpoints, save_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
@@ -141,8 +142,7 @@ class TrainingLoop:
     def _settle(self, bar: Task) -> None:
         """Do what is due after a step: end the epoch, write a checkpoint."""
         if self._epoch_over:
-            self._end_epoch()
-            bar.note(_note(self._state.history[-1]))
+            bar.note(self._end_epoch())
         bar.advance(self._taken)
         if self._state.step % self._run.trainer.checkpoint_every == 0 and not self._done:
             self._save(final=False)
@@ -153,7 +153,8 @@ class TrainingLoop:
     def _take_account(self) -> None:
         self._account.take(self._feed.stats())
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self) -> str:
+        """Close the epoch; return what it came to, for people."""
         state, config = self._state, self._run.trainer
         check_finite(state, config)
         clock = self._close_account()
@@ -169,6 +170,7 @@ class TrainingLoop:
         self._set_learning_rate()
         self._epoch_started = time.perf_counter()
         self._account.restart(self._feed.stats())
+        return _note(record, clock["seconds"])
 
     def _close_account(self) -> dict[str, Any]:
         """Return the seconds and the bytes of the epoch that ends; say what it waited for."""
@@ -235,6 +237,7 @@ def _open_epoch(log: Log) -> dict[str, Any]:
     return last if last["kind"] == "checkpoint" else {"seconds": 0.0, "io": None}
 
 
-def _note(record: EpochRecord) -> str:
+def _note(record: EpochRecord, seconds: float) -> str:
     shown = {"loss": record.train["loss"], **{f"val {name}": value for name, value in (record.val or {}).items()}}
-    return f"epoch {record.epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+    values = [f"{name} {value:.4g}" for name, value in shown.items()]
+    return f"epoch {record.epoch + 1}: {', '.join([*values, format_seconds(seconds)])}"
