@@ -110,6 +110,7 @@ def answer_or_refuse(address: str, *, key: str) -> None:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
+    port = port or {"http": 80, "https": 443}.get(parts.scheme)
     if host is None or port is None:
         raise ConfigError(f"{key} is '{address}', which names no host and port; write it as host:port")
     try:

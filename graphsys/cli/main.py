@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
-        return _interrupted(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED)
+        # typer turns Ctrl-C into Abort; what was raised may say more than the usual line.
+        return _interrupted(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED, str(error.__cause__ or ""))
     except MemoryError as error:
         return _refuse(f"this machine has not enough memory: {error or 'an allocation failed'}; make the input smaller")
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug, and is shown whole
@@ -46,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _interrupted(code) if code == INTERRUPTED else code
 
 
-def _interrupted(code: int) -> int:
-    sys.stderr.write("interrupted; run the same command again to go on\n")
+def _interrupted(code: int, text: str = "") -> int:
+    sys.stderr.write(f"interrupted; {text or 'run the same command again to go on'}\n")
     return code
 
 

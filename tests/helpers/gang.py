@@ -39,16 +39,17 @@ class Gang:
     def __init__(self, folder: Path) -> None:
         self._folder = folder  # receives the files by which workers find each other
         self._errors = folder / "errors.txt"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.gang"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors.open("w"),
-            text=True,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GLOO_SOCKET_IFNAME": "lo"},
-            process_group=0,
-        )
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "helpers.gang"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GLOO_SOCKET_IFNAME": "lo"},
+                process_group=0,
+            )
 
     def train_all(self, *jobs: Job) -> list[list[int]]:
         """Run the jobs in order; return the exit code of every worker of every job: 2 for a refusal, -9 for a kill."""
