@@ -62,8 +62,8 @@ def own_cpus() -> int:
 
 def _embedded() -> dict[str, str]:
     return {
-        # Other users of this machine may reach the loopback interface, so they are asked for a token that only the
-        # session's processes know. Without these two Ray would leave one in the home folder, for later clusters to ask.
+        # Ray listens on every interface, whatever it is told; who calls is asked for a token that only the session's
+        # processes know. Without these two Ray would leave one in the home folder, for later clusters to ask for.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": uuid.uuid4().hex,
         "GLOO_SOCKET_IFNAME": "lo",
@@ -82,7 +82,6 @@ def _started_here(progress: Progress) -> Iterator[Cluster]:
                 num_cpus=own_cpus(),
                 include_dashboard=False,
                 dashboard_host="127.0.0.1",
-                _node_ip_address="127.0.0.1",
                 _temp_dir=str(folder),
             )
         with opened as cluster:

@@ -123,7 +123,7 @@ def test_a_training_whose_worker_was_killed_ends_with_the_same_bytes_when_it_is_
         return run_config(store, tmp_path / name, trainer=trainer, pack={"mode": "packed"})
 
     jobs = [Job(run=run("whole"), world_size=2)]
-    for rank, batches in ((1, 9),):
+    for rank, batches in ((0, 5), (1, 9)):
         broken = run(f"broken-{rank}")
         jobs += [Job(run=broken, world_size=2, kill=(rank, batches)), Job(run=broken, world_size=2)]
     whole, *others = gang.train_all(*jobs)
