@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from graphsys.core.errors import ArtefactError, CorruptError
+from graphsys.core.types import LoaderCursor
 from graphsys.storage.files import atomic_folder, disk_errors, remove_artefact, remove_path
 from graphsys.storage.flat import FlatSpec
 from graphsys.storage.manifest import Manifest, file_checksum, read_manifest, verify_folder, write_manifest
@@ -51,6 +52,11 @@ class Checkpoint:
     def epoch(self) -> int:
         """Epochs finished."""
         return int(self.manifest.content["epoch"])
+
+    @property
+    def cursor(self) -> LoaderCursor:
+        """The first batch that no worker took."""
+        return LoaderCursor(**self.manifest.content["cursor"])
 
     @property
     def final(self) -> bool:

@@ -108,7 +108,7 @@ class _Split:
 
     @property
     def per_epoch(self) -> float:
-        return len(self.schedule.nodes) / self.schedule.batch_size
+        return self.schedule.mean_batches_per_epoch
 
     @property
     def made(self) -> float:

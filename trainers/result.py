@@ -44,8 +44,10 @@ class TrainResult:
         }
 
 
-def training_result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
-    """Return what a training ended with, by its final checkpoint and its log."""
+def read_result(
+    run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool = False
+) -> TrainResult:
+    """Return what the training came to that ended with the checkpoint ``final``, as the run's folder tells it."""
     lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
     history = tuple(EpochRecord(**record) for record in final.state["history"])
     best = best_epoch(history)

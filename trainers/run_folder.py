@@ -59,9 +59,15 @@ class RunFolder:
         """Which node is in which chunk, for training by parts of the graph."""
         return self.out / "partition"
 
-    def windows(self, split: str) -> Path:
-        """Folder of the windows of a split ("train" or "val")."""
-        return self.out / "windows" / split
+    def windows(self, split: str, *, rank: int = 0, world_size: int = 1) -> Path:
+        """Folder of the windows of a split ("train" or "val"), or of one worker's share of it."""
+        parent = self.out / "windows"
+        return parent / split if world_size == 1 else parent / f"rank-{rank}" / split
+
+    @property
+    def cluster(self) -> Path:
+        """Folder of what the workers of a training tell the program that started them."""
+        return self.out / "cluster"
 
 
 def write_config(run: RunConfig) -> None:

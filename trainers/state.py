@@ -29,6 +29,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: GradScaler  # passes gradients through unless precision is float16
     step: int = 0  # optimizer steps taken
+    next_batch: int = 0  # of the open epoch, over all workers; a checkpoint keeps it in its cursor
     epoch_loss: Tensor  # of the open epoch: sum of its seeds' losses, [] float64 on the model's device
     epoch_rows: int = 0  # and their number
     history: list[EpochRecord] = field(default_factory=list)  # the epochs finished
@@ -39,10 +40,9 @@ class TrainState:
         """Epochs finished."""
         return len(self.history)
 
-    def cursor(self, steps_per_epoch: int) -> LoaderCursor:
-        """Return the next batch to train on."""
-        epoch, batch_id = divmod(self.step, steps_per_epoch)
-        return LoaderCursor(epoch=epoch, next_batch_id=batch_id)
+    def cursor(self, *, rank: int = 0, world_size: int = 1) -> LoaderCursor:
+        """Return the next batch to train on; batches before it were taken by one worker or another."""
+        return LoaderCursor(epoch=self.epoch, next_batch_id=self.next_batch, rank=rank, world_size=world_size)
 
     def as_dict(self) -> dict[str, Any]:
         """Return tensors on the CPU, numbers and strings, by name."""
@@ -73,6 +73,7 @@ class TrainState:
         self.history.append(record)
         self.epoch_loss.zero_()
         self.epoch_rows = 0
+        self.next_batch = 0
 
     def keep_as_best(self) -> None:
         """Copy the present weights as the best ones."""

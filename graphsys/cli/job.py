@@ -5,6 +5,7 @@ from typing import Any
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError
 from graphsys.core.progress import Progress
+from graphsys.deploy.launch import launch, needs_cluster
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.storage.run_file import PLAN_NAME
@@ -30,7 +31,8 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     done = 0 if job.earlier is None else job.earlier.step
     known = job.finished and (run.out / PLAN_NAME).is_file()
     prediction = None if known else predict(run, progress, done_steps=done)
-    trained = fit(run, progress=progress, overwrite=overwrite, check=check)
+    train = launch if needs_cluster(run) else fit
+    trained = train(run, progress=progress, overwrite=overwrite, check=check)
     if prediction is not None:
         save_prediction(prediction, run.out)
     evaluated = evaluate(run, progress, overwrite=overwrite)

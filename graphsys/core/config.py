@@ -196,10 +196,25 @@ def strategy_fault(model: ModelConfig, trainer: TrainerConfig) -> str | None:
 
 
 class ClusterConfig(_Section):
-    """Where processes run."""
+    """Where processes run. Several workers, or another address than local, train under Ray."""
 
-    address: Literal["local"] = Field("local", description="Where the run trains; this machine.")
-    num_workers: Literal[1] = Field(1, description="Training processes.")
+    address: str = Field(
+        "local",
+        min_length=1,
+        description="local: this machine; or a running Ray cluster: auto, host:port, ray://host:port.",
+    )
+    num_workers: int = Field(
+        1, gt=0, lt=1 << 16, description="Training processes; memory and pack.disk are limits of each."
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores and threads of a worker; 0: those of its machine, shared evenly by the workers there.",
+    )
+    max_failures: int = Field(
+        3, ge=0, description="How often lost workers are replaced; each time, training goes on from a checkpoint."
+    )
+    timeout: float = Field(1800.0, gt=0, description="Longest time that workers wait for one another, in seconds.")
     stages: int = Field(1, gt=0, lt=_COUNT_LIMIT, description="Parts of consecutive layers, a process each (pipeline).")
     ways: int = Field(
         1, gt=0, lt=_COUNT_LIMIT, description="Parts of the nodes, each with processes of its own (pipeline)."
@@ -217,6 +232,11 @@ class ClusterConfig(_Section):
                 f"chunks is {self.chunks} and ways is {self.ways}; each way needs as many chunks: give a multiple"
             )
         return self
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes."""
+        return max(self.num_workers, self.stages * self.ways)
 
     @property
     def num_chunks(self) -> int:

@@ -338,6 +338,7 @@ def pipeline_run(store: Path, out: Path, **sections: Any) -> RunConfig:
         "memory": "64MiB",
         "model": {"name": "gcnii", "hidden": 8, "num_layers": 4, "dropout": 0.3},
         "trainer": {"strategy": "pipeline", "epochs": 6, "threads": 1, "device": "cpu", "refresh": 2},
+        "cluster": {"timeout": LIMIT_S},
     }
     for name, section in sections.items():
         tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section
@@ -351,7 +352,7 @@ def run_worker(rank: int, run: RunConfig, die_after: int | None = None, dies: in
     with pytest.MonkeyPatch.context() as patch:
         if killer is not None:
             patch.setattr(Runtime, "run_epoch", killer.around(Runtime.run_epoch))
-        train_worker(run, rank=rank, world_size=shape.world_size, wait_s=LIMIT_S)
+        train_worker(run, rank=rank, world_size=shape.world_size)
 
 
 class KillAfter:
@@ -374,4 +375,4 @@ class KillAfter:
 
 def worker_metrics(rank: int, run: RunConfig) -> dict[str, dict[str, float]]:
     """Return what every process says of a trained run."""
-    return evaluate_worker(run, rank=rank, world_size=Shape.of(run).world_size, wait_s=LIMIT_S)
+    return evaluate_worker(run, rank=rank, world_size=Shape.of(run).world_size)

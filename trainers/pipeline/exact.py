@@ -59,7 +59,7 @@ def exact_blocks(
             train=none,
         ),
         table,
-        Links(Shape(stages=1, ways=1, slots=table.num_slots), 0),
+        Links(Shape(stages=1, ways=1, slots=table.num_slots), 0, run.cluster.timeout),
         cut=equal_cut(model.num_layers, 1),
         objective=resolve_objective(run.task, info),
         config=run.trainer,

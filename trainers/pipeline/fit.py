@@ -3,10 +3,11 @@
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress
+from graphsys.storage.files import claimed_folder
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.opening import open_training
 from graphsys.trainers.pipeline.worker import train_worker
-from graphsys.trainers.result import TrainResult, training_result
+from graphsys.trainers.result import TrainResult, read_result
 
 
 def fit_pipeline(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool = False) -> TrainResult:
@@ -18,7 +19,7 @@ def fit_pipeline(run: RunConfig, *, progress: Progress = SILENT, overwrite: bool
             :func:`graphsys.trainers.pipeline.worker.train_worker`.
     """
     skipped = open_training(run, overwrite=overwrite).finished
-    with measure("train") as report:
+    with claimed_folder(run.out), measure("train") as report:
         train_worker(run, rank=0, world_size=1, progress=progress, overwrite=overwrite)
     report.skipped = skipped
     return pipeline_result(run, report)
@@ -34,4 +35,4 @@ def pipeline_result(run: RunConfig, report: StageReport) -> TrainResult:
         ArtefactError: Training has not finished there.
     """
     final = load_checkpoint(final_checkpoint(run.out))
-    return training_result(run, final, {"train": report}, skipped=report.skipped)
+    return read_result(run, final, {"train": report}, skipped=report.skipped)

@@ -1,7 +1,7 @@
 """What processes of a pipeline send each other, with every byte counted and a limit on every wait.
 
-Needs torch.distributed's default group on the gloo backend where there is more than one process. Tensors of other
-devices travel through the CPU.
+Needs torch.distributed's default group where there is more than one process. Everything travels by gloo, whose messages
+carry tags; tensors of other devices go through the CPU.
 """
 
 import time
@@ -17,8 +17,6 @@ from torch import Tensor
 
 from graphsys.core.errors import ClusterError
 from graphsys.trainers.pipeline.shape import Shape
-
-WAIT_S = 1800.0  # longest wait for another process; a lost one is noticed at once, a stuck one by this
 
 Purpose = Literal["boundary", "exchange", "reduce"]
 
@@ -70,18 +68,23 @@ class Links:
 
     shape: Shape
     rank: int
-    wait_s: float = WAIT_S
+    wait_s: float  # longest wait for another process: a lost one is noticed at once, a stuck one by this
     traffic: Traffic = field(default_factory=Traffic)  # since the last :meth:`take_traffic`
     waited_s: float = 0.0  # seconds spent waiting, since the start
+    _all: Any = None  # process group of all
     _ways: Any = None  # process group of this stage's ways
     _sending: dict[Purpose, list[_Sending]] = field(default_factory=lambda: {"boundary": [], "exchange": []})
 
     def __post_init__(self) -> None:
-        if self.shape.ways > 1:  # every process takes part in making every group
-            limit = timedelta(seconds=self.wait_s)
-            with self._lost("its stage's ways"):
-                groups = [dist.new_group(self.shape.stage_ranks(s), limit) for s in range(self.shape.stages)]
-            self._ways = groups[self.stage]
+        if self.shape.world_size == 1:
+            return
+        limit = timedelta(seconds=self.wait_s)
+        with self._lost("all processes"):
+            by_gloo = dist.get_backend() == "gloo"
+            self._all = dist.group.WORLD if by_gloo else dist.new_group(timeout=limit, backend="gloo")
+            if self.shape.ways > 1:  # every process takes part in making every group
+                ranks = [self.shape.stage_ranks(stage) for stage in range(self.shape.stages)]
+                self._ways = [dist.new_group(of_stage, limit, "gloo") for of_stage in ranks][self.stage]
 
     @property
     def stage(self) -> int:
@@ -104,7 +107,7 @@ class Links:
         pending = self._sending[purpose]
         with self._lost(f"process {to}"):
             pending[:] = [sending for sending in pending if not sending.work.is_completed()]
-            pending.append(_Sending(dist.isend(buffer, to, tag=tag), buffer))
+            pending.append(_Sending(dist.isend(buffer, to, self._all, tag), buffer))
         self._count(purpose, buffer.nbytes)
 
     def receive(self, target: Tensor, source: int, tag: int) -> Receipt:
@@ -114,7 +117,7 @@ class Links:
     def start_receiving(self, buffer: Tensor, source: int, tag: int) -> Any:
         """Start receiving into memory of the CPU; :meth:`finish` waits for it."""
         with self._lost(f"process {source}"):
-            return dist.irecv(buffer, source, tag=tag)
+            return dist.irecv(buffer, source, self._all, tag)
 
     def settle(self, purpose: Purpose) -> None:
         """Return when everything that was sent for ``purpose`` is gone, so that its memory may be used again."""
@@ -138,7 +141,7 @@ class Links:
         """Return the sum [*] of a small tensor of the CPU over all processes."""
         if self.shape.world_size > 1:
             with self._lost("the sum over all processes"), self._waiting():
-                dist.all_reduce(tensor)
+                dist.all_reduce(tensor, group=self._all)
         return tensor
 
     def share(self, value: Any, source: int) -> Any:
@@ -147,7 +150,7 @@ class Links:
             return value
         box = [value]
         with self._lost(f"word from process {source}"), self._waiting():
-            dist.broadcast_object_list(box, src=source)
+            dist.broadcast_object_list(box, source, self._all)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -156,7 +159,7 @@ class Links:
             return [value]
         box: list[Any] | None = [None] * self.shape.world_size if self.rank == 0 else None
         with self._lost("word from all processes"), self._waiting():
-            dist.gather_object(value, box, dst=0)
+            dist.gather_object(value, box, 0, self._all)
         return box or []
 
     def finish(self, work: Any, what: str) -> None:

@@ -9,7 +9,6 @@ from graphsys.core.errors import ConfigError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import SPLITS
 from graphsys.models.layered import LayeredModel
-from graphsys.storage.files import claimed_folder
 from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.device import exact_torch
@@ -19,7 +18,7 @@ from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.exact import spill_folder
-from graphsys.trainers.pipeline.links import WAIT_S, Links
+from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
 from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
@@ -48,13 +47,12 @@ def train_worker(
     progress: Progress = SILENT,
     overwrite: bool = False,
     cut: StageCut | None = None,
-    wait_s: float = WAIT_S,
 ) -> None:
     """Train to the end, with the same call on all processes; checkpoints and logs are in the run's folder then.
 
-    torch.distributed's default group must be up, on the gloo backend, where ``world_size`` is more than 1. A call that
-    was interrupted, even killed, is continued by the next one, with any number of stages and ways; with the same shape
-    it ends with the same bits. Process 0 claims the run's folder and checks the store.
+    torch.distributed's default group must be up where ``world_size`` is more than 1, and the caller of all processes
+    holds the claim of the run's folder. A call that was interrupted, even killed, is continued by the next one, with
+    any number of stages and ways; with the same shape it ends with the same bits.
 
     Args:
         rank: Of this process: stage * ways + way.
@@ -62,7 +60,6 @@ def train_worker(
         overwrite: Train anew where the folder holds a training.
         cut: Which layers each stage runs; None: as many each. The same on all processes, and free to change between a
             call and its continuation.
-        wait_s: Longest wait for another process.
 
     Raises:
         ConfigError: The run does not fit the store, the number of processes or the network, or the loss is no number.
@@ -72,14 +69,7 @@ def train_worker(
     """
     shape = Shape.of(run)
     shape.check_world_size(world_size)
-    if rank == 0:
-        with claimed_folder(run.out):
-            _train(run, Links(shape, rank, wait_s), progress, overwrite=overwrite, cut=cut)
-    else:
-        _train(run, Links(shape, rank, wait_s), SILENT, overwrite=overwrite, cut=cut)
-
-
-def _train(run: RunConfig, links: Links, progress: Progress, *, overwrite: bool, cut: StageCut | None) -> None:
+    links = Links(shape, rank, run.cluster.timeout)
     job = open_training(run, overwrite=overwrite)
     links.share(None, 0)  # every process has seen the same checkpoints before any is written or removed
     if job.finished:
@@ -150,7 +140,7 @@ def _scorer(job: Training, process: _Process, *names: str) -> Scorer:
 
 
 def evaluate_worker(
-    run: RunConfig, *, rank: int, world_size: int, progress: Progress = SILENT, wait_s: float = WAIT_S
+    run: RunConfig, *, rank: int, world_size: int, progress: Progress = SILENT
 ) -> dict[str, dict[str, float]]:
     """Return the exact metrics of the run's final checkpoint by split and name, with the same call on all processes.
 
@@ -160,7 +150,7 @@ def evaluate_worker(
     """
     shape = Shape.of(run)
     shape.check_world_size(world_size)
-    links = Links(shape, rank, wait_s)
+    links = Links(shape, rank, run.cluster.timeout)
     job = open_training(run)
     checkpoint = final_checkpoint(run.out)
     with exact_torch(job.device, _threads(run, links)):
