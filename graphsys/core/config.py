@@ -302,6 +302,11 @@ class RunConfig(_Section):
             if stages * ways > 1:
                 raise ValueError("cluster.stages and cluster.ways need trainer.strategy: pipeline; leave them out")
             return self
+        if self.trainer.precision != "float32":
+            raise ValueError(
+                f"trainer.precision is {self.trainer.precision}; trainer.strategy pipeline computes in float32: leave "
+                f"it out"
+            )
         if stages > self.num_layers:
             raise ValueError(
                 f"cluster.stages is {stages} and model.num_layers is {self.num_layers}; give at most one stage per "

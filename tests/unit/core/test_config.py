@@ -130,3 +130,50 @@ def test_a_weight_decay_of_layers_is_refused_where_batches_are_sampled() -> None
 )
 def test_a_wrong_value_of_a_deep_network_is_refused_by_key(key: str, value: object) -> None:
     assert f"model.{key} is {value!r}" in refused(model={key: value})
+
+
+def pipeline(**changes: Any) -> dict[str, Any]:
+    """Return the sections of a pipeline of four layers."""
+    sections: dict[str, Any] = {
+        "model": {"name": "gcnii", "num_layers": 4},
+        "trainer": {"strategy": "pipeline"},
+        "cluster": {"stages": 2},
+    }
+    return {name: {**sections.get(name, {}), **changes.get(name, {})} for name in {**sections, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"num_layers": None}}, "model.num_layers is missing"),
+        ({"cluster": {"stages": 5}}, "cluster.stages is 5 and model.num_layers is 4"),
+        ({"cluster": {"ways": 2, "chunks": 5}}, "chunks is 5 and ways is 2"),
+        ({"cluster": {"num_workers": 3}}, "2 stages x 1 ways are 2 processes"),
+        ({"trainer": {"precision": "bfloat16"}}, "computes in float32"),
+    ],
+)
+def test_a_pipeline_that_does_not_fit_together_is_refused(changes: dict[str, Any], said: str) -> None:
+    assert said in refused(**pipeline(**changes))
+
+
+def test_stages_are_refused_without_a_pipeline() -> None:
+    assert "need trainer.strategy: pipeline" in refused(cluster={"stages": 2})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "chunks", "world_size"),
+    [
+        ({"stages": 1}, 1, 1),
+        ({"stages": 4}, 16, 4),
+        ({"stages": 1, "ways": 3}, 3, 3),
+        ({"stages": 2, "ways": 2}, 16, 4),
+        ({"stages": 2, "chunks": 6, "num_workers": 2}, 6, 2),
+    ],
+)
+def test_a_pipeline_has_four_chunks_per_process_and_one_stage_has_none_to_spare(
+    cluster: dict[str, Any], chunks: int, world_size: int
+) -> None:
+    run = parse_run({**MINIMAL, **pipeline(cluster=cluster)})
+    assert (run.cluster.num_chunks, run.cluster.world_size) == (chunks, world_size)
+    assert run.num_layers == 4
+    assert parse_run(run.resolved()) == run
