@@ -6,6 +6,7 @@ import torch
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError
+from graphsys.core.metrics import measure
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import SPLITS
 from graphsys.models.layered import LayeredModel
@@ -14,6 +15,7 @@ from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.device import exact_torch
 from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
+from graphsys.trainers.outcome import write_stages
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
@@ -82,7 +84,7 @@ def train_worker(
         check.remember(RunFolder(run.out).store_checked)
         step = 0 if job.earlier is None else job.earlier.step
         record_call(RunFolder(run.out).logs, step=step, device=str(job.device))
-    with exact_torch(job.device, _threads(run, links)):
+    with exact_torch(job.device, _threads(run, links)), measure("train") as report:
         process = _open(job, links, progress, cut or equal_cut(run.num_layers, links.shape.stages))
         files = StageFiles(process.runtime, process.table, process.data.x.shape[1])
         val = job.store.split(job.node_type, "val")
@@ -90,6 +92,8 @@ def train_worker(
         training = PipelineTraining(run, process.runtime, files, job.objective, scorer, parents=job.parents)
         training.start(job.earlier)
         training.run(progress)
+    if rank == 0 and world_size > 1:
+        write_stages(run, {"train": report})
 
 
 def _threads(run: RunConfig, links: Links) -> int:
