@@ -32,7 +32,8 @@ from graphsys.storage.sources import SourceSpec
 from graphsys.trainers.checkpoint import load_checkpoint
 from graphsys.trainers.demo_data import digits_source
 from graphsys.trainers.evaluate import evaluate
-from graphsys.trainers.fit import TrainResult, fit
+from graphsys.trainers.fit import fit
+from graphsys.trainers.result import TrainResult
 
 MEMORY = 4 << 30
 MODELS = ("sage", "gcn", "gat", "gin")

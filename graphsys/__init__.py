@@ -18,7 +18,7 @@ _EXPORTS = {
     "SourceSpec": "graphsys.storage.sources",
     "Store": "graphsys.storage.store",
     "Topology": "graphsys.core.types",
-    "TrainResult": "graphsys.trainers.fit",
+    "TrainResult": "graphsys.trainers.result",
     "embed": "graphsys.trainers.embed",
     "evaluate": "graphsys.trainers.evaluate",
     "fit": "graphsys.trainers.fit",

@@ -10,10 +10,13 @@ from graphsys.core.types import BatchKey, NodeIds, SeedBatch
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Schedule:
-    """The batches of one split over all epochs, numbered by *position* = epoch * batches_per_epoch + batch_id.
+    """The batches of one split over all epochs, numbered by *position* = epoch * batches_per_epoch + index.
 
     With frozen samples only the first epoch's batches exist, and every epoch uses them again. Windows are runs of
     consecutive positions and may span epochs.
+
+    Of several workers each has a share: the batches whose id is its rank modulo the number of workers, in the same
+    order. Ids, seeds and draws of a batch are those that it has with one worker; the index counts the share's own.
     """
 
     nodes: NodeIds  # [*] ascending global ids of the split
@@ -22,12 +25,37 @@ class Schedule:
     epochs: int
     samples: Literal["fresh", "frozen"]
     shuffle: bool = True  # False: every epoch in the order of ``nodes``, as evaluation needs it
+    rank: int = 0  # whose share this is, in [0, world_size)
+    world_size: int = 1
     _last_order: list[tuple[int, NodeIds]] = field(default_factory=list, init=False, repr=False)
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Number of batches in one pass over the split."""
+    def epoch_batches(self) -> int:
+        """Number of batches in one pass over the split, those of all workers."""
         return -(-len(self.nodes) // self.batch_size)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of them in this share."""
+        return self.index(self.epoch_batches)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which all workers together take the batches of one epoch, at most one each per step."""
+        return -(-self.epoch_batches // self.world_size)
+
+    @property
+    def mean_batches_per_epoch(self) -> float:
+        """Full batches' worth of seeds in one pass, per worker."""
+        return len(self.nodes) / self.batch_size / self.world_size
+
+    def index(self, batch_id: int) -> int:
+        """Return how many batches of an epoch are in this share and come before ``batch_id``."""
+        return -(-(batch_id - self.rank) // self.world_size)
+
+    def num_seeds(self, first: int, stop: int) -> int:
+        """Return the number of seeds in the batches [first, stop) of an epoch, those of all workers."""
+        return min(stop * self.batch_size, len(self.nodes)) - min(first * self.batch_size, len(self.nodes))
 
     @property
     def num_batches(self) -> int:
@@ -51,8 +79,8 @@ class Schedule:
         """
         if not 0 <= position < self.num_batches:
             raise ConfigError(f"batch position {position} is outside the schedule of {self.num_batches} batches")
-        epoch, batch_id = divmod(position, self.batches_per_epoch)
-        return BatchKey(seed=self.seed, epoch=epoch, batch_id=batch_id)
+        epoch, index = divmod(position, self.batches_per_epoch)
+        return BatchKey(seed=self.seed, epoch=epoch, batch_id=index * self.world_size + self.rank)
 
     def seeds(self, position: int) -> SeedBatch:
         """Return the seeds of a batch; the same for any thread count and call order.

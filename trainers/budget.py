@@ -29,8 +29,8 @@ class RunPlans:
     pilots: Pilots
 
 
-def train_schedule(run: RunConfig, node: NodeIds) -> Schedule:
-    """Return the batches of all epochs over the training nodes ``node`` [*], global ids."""
+def train_schedule(run: RunConfig, node: NodeIds, *, rank: int = 0, world_size: int = 1) -> Schedule:
+    """Return one worker's batches of all epochs over the training nodes ``node`` [*], global ids."""
     sampler = run.sampler
     return Schedule(
         nodes=node,
@@ -38,6 +38,8 @@ def train_schedule(run: RunConfig, node: NodeIds) -> Schedule:
         seed=sampler.seed,
         epochs=run.trainer.epochs,
         samples=sampler.samples,
+        rank=rank,
+        world_size=world_size,
     )
 
 

@@ -8,8 +8,8 @@ import io
 import pickle
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from graphsys.core.errors import ArtefactError, CorruptError
+from graphsys.core.types import LoaderCursor
 from graphsys.storage.files import atomic_folder, disk_errors, remove_artefact, remove_path
+from graphsys.storage.flat import FlatSpec
 from graphsys.storage.manifest import Manifest, file_checksum, read_manifest, verify_folder, write_manifest
 from graphsys.trainers.run_folder import RunFolder
 
@@ -50,6 +52,11 @@ class Checkpoint:
     def epoch(self) -> int:
         """Epochs finished."""
         return int(self.manifest.content["epoch"])
+
+    @property
+    def cursor(self) -> LoaderCursor:
+        """The first batch that no worker took."""
+        return LoaderCursor(**self.manifest.content["cursor"])
 
     @property
     def final(self) -> bool:
@@ -101,13 +108,20 @@ def final_checkpoint(run_out: Path) -> Path:
     return latest
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any], manifest: Manifest) -> Manifest:
+def save_checkpoint(
+    path: Path,
+    state: Mapping[str, Any],
+    manifest: Manifest,
+    *,
+    arrays: Callable[[Path], Mapping[str, FlatSpec]] = lambda _: {},
+) -> Manifest:
     """Write a checkpoint, replacing one of the same name; return its manifest with the checksum filled in.
 
     Args:
         path: What :func:`checkpoint_path` returns.
         state: Tensors, numbers, strings, lists and dicts only; must hold ``model``, and ``best`` when it is chosen.
-        manifest: Its ``files`` are set here.
+        manifest: Its ``files`` and ``arrays`` are set here.
+        arrays: Writes flat arrays below the folder that it is given, and returns them by name.
 
     Raises:
         DiskError: The system refused; ``path`` is as it was.
@@ -118,9 +132,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], manifest: Manifest) ->
         torch.save(_interned(state), buffer)
         (partial / STATE_NAME).write_bytes(buffer.getbuffer())
         files = {STATE_NAME: file_checksum(partial / STATE_NAME)}
-        whole = Manifest(
-            kind=KIND, config=manifest.config, parents=manifest.parents, content=manifest.content, files=files
-        )
+        whole = replace(manifest, kind=KIND, files=files, arrays=dict(arrays(partial)))
         write_manifest(partial, whole)
     return whole
 

@@ -108,7 +108,7 @@ class Split:
     @property
     def per_epoch(self) -> float:
         """Batches of one epoch."""
-        return len(self.schedule.nodes) / self.schedule.batch_size
+        return self.schedule.mean_batches_per_epoch
 
     @property
     def made(self) -> float:

@@ -11,6 +11,7 @@ from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport
 from graphsys.core.progress import Progress
 from graphsys.core.types import LoaderCursor, NodeIds
+from graphsys.samplers.schedule import Schedule
 from graphsys.storage.features import FeatureReader
 from graphsys.storage.store import Store
 from graphsys.trainers.batch import MiniBatch
@@ -35,6 +36,7 @@ class WindowFeed:
         overwrite: replace windows of another store or other sampler settings instead of refusing them.
         claim: descriptor of the run folder's claim, see :func:`graphsys.storage.files.claimed_folder`; needed to train
             in a folder that another process may want.
+        rank, world_size: which worker's share of the training batches; the first worker validates.
 
     Raises:
         MemoryBudgetError, ConfigError: The budgets are too small; the message says what would do.
@@ -44,10 +46,12 @@ class WindowFeed:
     def __init__(
         self, run: RunConfig, store: Store, node: NodeIds, *,
         with_degree: bool, device: torch.device, overwrite: bool, claim: int | None = None,
+        rank: int = 0, world_size: int = 1,
     ) -> None:  # fmt: skip
         name = store.node_type(run.task.node_type).name
         val_node = store.split(name, "val")
-        train, val = train_schedule(run, node), val_schedule(run, val_node) if val_node.size else None
+        train = train_schedule(run, node, rank=rank, world_size=world_size)
+        val = val_schedule(run, val_node) if val_node.size and rank == 0 else None
         edge_type = store.edge_type_within(name)
         self._features = store.features(name)
         self.plans = plan_run(run, store, store.topology(edge_type), train, val)
@@ -70,9 +74,23 @@ class WindowFeed:
         }  # fmt: skip
 
     @property
+    def schedule(self) -> Schedule:
+        """Which training batches this worker takes."""
+        return self.windows["train"].schedule
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Training batches per epoch."""
-        return self.windows["train"].schedule.batches_per_epoch
+        """Steps in which all workers take the training batches of an epoch."""
+        return self.schedule.steps_per_epoch
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches per epoch, those of all workers."""
+        return self.schedule.epoch_batches
+
+    def num_seeds(self, first: int, stop: int) -> int:
+        """Return the number of seeds in the training batches [first, stop) of an epoch."""
+        return self.schedule.num_seeds(first, stop)
 
     @property
     def validates_alone(self) -> bool:
@@ -93,8 +111,8 @@ class WindowFeed:
                 total[name].add(part)
         return total
 
-    def prepare(self, progress: Progress, step: int) -> None:
-        """Make the windows that must be there before step ``step`` is taken.
+    def prepare(self, progress: Progress, cursor: LoaderCursor) -> None:
+        """Make the windows that must be there before the batch at ``cursor`` is taken.
 
         Raises:
             StaleArtefactError: The folder holds windows of another store or other sampler settings.
@@ -103,7 +121,9 @@ class WindowFeed:
         if "val" in self.windows:
             self.windows["val"].prepare(progress)
         train = self.windows["train"]
-        position = step % max(train.schedule.num_batches, 1)
+        schedule = self.schedule
+        position = cursor.epoch * schedule.batches_per_epoch + schedule.index(cursor.next_batch_id)
+        position %= max(schedule.num_batches, 1)
         train.prepare(progress, position // train.plan.window_batches)
 
     def sample(self, progress: Progress) -> None:
@@ -112,12 +132,12 @@ class WindowFeed:
             windows.sample(progress)
 
     @contextmanager
-    def train(self, cursor: LoaderCursor) -> Iterator[Iterator[MiniBatch]]:
-        """Open the training batches from ``cursor`` to the end of the last epoch."""
+    def train(self, cursor: LoaderCursor) -> Iterator[Iterator[MiniBatch | None]]:
+        """Open one batch per step from ``cursor`` to the end of the last epoch; None in steps without one."""
         with self._loader("train", cursor) as loader:
             self._open = loader
             try:
-                yield iter(loader)
+                yield _by_step(iter(loader), self.schedule, cursor)
             finally:
                 self._open = None
                 self._closed.add(loader.stats)
@@ -176,3 +196,16 @@ class WindowFeed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _by_step(batches: Iterator[MiniBatch], schedule: Schedule, cursor: LoaderCursor) -> Iterator[MiniBatch | None]:
+    """Yield what a worker has in each step of all workers, which take the ids [k * world_size, (k + 1) * world_size).
+
+    A resumed run may find that workers took some of these before, when there were more or fewer of them.
+    """
+    for epoch in range(cursor.epoch, schedule.epochs):
+        first = cursor.next_batch_id if epoch == cursor.epoch else 0
+        for step in range(first // schedule.world_size, schedule.steps_per_epoch):
+            batch_id = step * schedule.world_size + schedule.rank
+            # Not kept in a name here: its buffers are the next batch's.
+            yield next(batches) if first <= batch_id < schedule.epoch_batches else None

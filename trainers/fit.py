@@ -1,9 +1,8 @@
 """Training, whole: from a run's config to the checkpoint it ends with, continued where an earlier call broke off."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure
@@ -12,50 +11,20 @@ from graphsys.storage.files import claimed_folder
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import Checkpoint, load_checkpoint
-from graphsys.trainers.curve import EpochRecord, best_epoch
 from graphsys.trainers.device import exact_torch
 from graphsys.trainers.feed import WindowFeed
-from graphsys.trainers.io_account import total_io
-from graphsys.trainers.logs import RunLog, read_log
+from graphsys.trainers.logs import Log, RunLog, SilentLog
 from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.objective import training_nodes
-from graphsys.trainers.opening import open_training
+from graphsys.trainers.opening import Training, open_training
+from graphsys.trainers.pipeline.fit import fit_pipeline
+from graphsys.trainers.result import TrainResult, read_result
 from graphsys.trainers.resume import forget, take_over
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
-from graphsys.trainers.window_maker import remove_windows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What a training ended with."""
-
-    checkpoint: Path
-    epochs: int  # epochs run, over all calls
-    epoch_s: tuple[float, ...]  # seconds of each epoch, validation left out
-    best_epoch: int | None  # counted from 0; None without validation
-    train: dict[str, float]  # metrics of the last epoch by name
-    val: dict[str, float]  # metrics of the best epoch's validation; empty without
-    history: tuple[EpochRecord, ...]
-    io: tuple[dict[str, Any], ...]  # of each epoch: graphsys.trainers.io_account.epoch_io
-    stages: dict[str, StageReport]  # check, sample, pack, train
-    skipped: bool  # True when an earlier call had finished it
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "checkpoint": str(self.checkpoint),
-            "epochs": self.epochs,
-            "epoch_s": list(self.epoch_s),
-            "io": {"total": total_io(list(self.io), list(self.epoch_s)), "epochs": list(self.io)},
-            "best_epoch": self.best_epoch,
-            "train": self.train,
-            "val": self.val,
-            "history": [asdict(record) for record in self.history],
-            "stages": {name: report.as_dict() for name, report in self.stages.items()},
-            "skipped": self.skipped,
-        }
+from graphsys.trainers.team import ALONE, Team
+from graphsys.trainers.window_maker import remove_other_shares, remove_windows
 
 
 def fit(
@@ -83,6 +52,8 @@ def fit(
         MemoryBudgetError: The memory budget is too small; the message says what would do.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
+    if run.trainer.strategy == "pipeline":
+        return fit_pipeline(run, progress=progress, overwrite=overwrite)
     with claimed_folder(run.out) as claim:
         result = _fit(run, progress, claim, overwrite=overwrite, check=check, on_start=on_start)
         if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some
@@ -100,34 +71,69 @@ def _fit(
     on_start: Callable[[], object] | None,
 ) -> TrainResult:
     job = open_training(run, overwrite=overwrite)
-    earlier, device = job.earlier, job.device
-    if earlier is not None and job.finished:
-        return _skipped(run, earlier)
+    if job.earlier is not None and job.finished:
+        return skipped_result(run, job.earlier)
     check = check or job.check(progress)
+    path, stages = train_opened(job, check, progress, claim, overwrite=overwrite, on_start=on_start)
+    return read_result(run, load_checkpoint(path), stages)
+
+
+def train_opened(
+    job: Training,
+    check: StoreCheck,
+    progress: Progress,
+    claim: int,
+    *,
+    overwrite: bool = False,
+    team: Team = ALONE,
+    on_start: Callable[[], object] | None = None,
+) -> tuple[Path, dict[str, StageReport]]:
+    """Train to the end; return the final checkpoint and what the stages cost. Every worker of ``team`` calls this.
+
+    Args:
+        claim: descriptor of the claim of the folder that receives this worker's windows.
+        on_start: As in :func:`fit`; called by the worker that leads.
+
+    Raises:
+        StaleArtefactError, ConfigError, InputError, MemoryBudgetError, ArtefactError, CorruptError, DiskError: As
+            :func:`fit`.
+    """
+    run, device = job.run, job.device
     node = training_nodes(job.store, job.node_type)
     setting = Setting(config=run.trainer, objective=job.objective, device=device)
-    degree = job.model.needs_degree
     with (
         exact_torch(device, run.trainer.threads),
-        WindowFeed(run, job.store, node, with_degree=degree, device=device, overwrite=overwrite, claim=claim) as feed,
-    ):
-        state = new_state(job.model, run.trainer, device)
-        if earlier is not None:
-            take_over(state, earlier)
-        if overwrite:
-            forget(run)
-        write_config(run)
-        check.remember(RunFolder(run.out).store_checked)
-        record_call(RunFolder(run.out).logs, step=state.step, device=str(device))
-        if on_start is not None:
-            on_start()
-        feed.prepare(progress, state.step)
+        WindowFeed(
+            run, job.store, node, with_degree=job.batch_model.needs_degree, device=device, overwrite=overwrite,
+            claim=claim, rank=team.rank, world_size=team.world_size,
+        ) as feed,
+    ):  # fmt: skip
+        state = new_state(job.batch_model, run.trainer, device)
+        if job.earlier is not None:
+            take_over(state, job.earlier)
+        if team.leads:
+            _open_folder(job, check, overwrite=overwrite, world_size=team.world_size)
+            if on_start is not None:
+                on_start()
+        team.align(state.model)
+        feed.prepare(progress, state.cursor())
+        team.wait()
         before = _written(feed)
         with measure("train") as report:
-            path = _train(run, state, setting, feed, progress, lines=_log_lines(earlier), parents=job.parents)
+            path = _train(job, state, setting, feed, progress, team)
         _fill_report(report, feed, by_producer=_written(feed) - before)
-    stages = {"check": check.report, **feed.reports, "train": report}
-    return _result(run, load_checkpoint(path), stages, skipped=False)
+    return path, {"check": check.report, **feed.reports, "train": report}
+
+
+def _open_folder(job: Training, check: StoreCheck, *, overwrite: bool, world_size: int) -> None:
+    run, folder = job.run, RunFolder(job.run.out)
+    if overwrite:
+        forget(run)
+    write_config(run)
+    remove_other_shares(run.out, world_size)
+    check.remember(folder.store_checked)
+    step = 0 if job.earlier is None else job.earlier.step
+    record_call(folder.logs, step=step, device=str(job.device))
 
 
 def _log_lines(earlier: Checkpoint | None) -> int:
@@ -135,17 +141,13 @@ def _log_lines(earlier: Checkpoint | None) -> int:
 
 
 def _train(
-    run: RunConfig,
-    state: TrainState,
-    setting: Setting,
-    feed: WindowFeed,
-    progress: Progress,
-    *,
-    lines: int,
-    parents: dict[str, str],
+    job: Training, state: TrainState, setting: Setting, feed: WindowFeed, progress: Progress, team: Team
 ) -> Path:
-    with RunLog(RunFolder(run.out).logs, num_lines=lines, step=state.step) as log:
-        return TrainingLoop(run, state, setting, feed, log, parents=parents).run(progress)
+    logs = RunFolder(job.run.out).logs
+    silent: AbstractContextManager[Log] = nullcontext(SilentLog())
+    opened = RunLog(logs, num_lines=_log_lines(job.earlier), step=state.step) if team.leads else silent
+    with opened as log:
+        return TrainingLoop(job.run, state, setting, feed, log, parents=job.parents, team=team).run(progress)
 
 
 def _written(feed: WindowFeed) -> int:
@@ -165,24 +167,7 @@ def _fill_report(report: StageReport, feed: WindowFeed, *, by_producer: int) -> 
     }
 
 
-def _skipped(run: RunConfig, earlier: Checkpoint) -> TrainResult:
+def skipped_result(run: RunConfig, earlier: Checkpoint) -> TrainResult:
+    """Return what a training came to that an earlier call had finished."""
     stages = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack", "train")}
-    return _result(run, earlier, stages, skipped=True)
-
-
-def _result(run: RunConfig, final: Checkpoint, stages: dict[str, StageReport], *, skipped: bool) -> TrainResult:
-    lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
-    history = tuple(EpochRecord(**record) for record in final.state["history"])
-    best = best_epoch(history)
-    return TrainResult(
-        checkpoint=final.path,
-        epochs=len(history),
-        epoch_s=tuple(line["seconds"] for line in lines),
-        io=tuple(line["io"] for line in lines),
-        best_epoch=best,
-        train=history[-1].train,
-        val={} if best is None else history[best].val or {},
-        history=history,
-        stages=stages,
-        skipped=skipped,
-    )
+    return read_result(run, earlier, stages, skipped=True)

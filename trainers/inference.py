@@ -16,6 +16,7 @@ from graphsys.core.metrics import StageReport, measure
 from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.types import EdgeType, Features
 from graphsys.models.base import BatchModel, LayerwiseModel
+from graphsys.models.layered import LayeredModel
 from graphsys.storage.features import ReadCount
 from graphsys.storage.files import atomic_folder, claimed_folder
 from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
@@ -28,9 +29,10 @@ from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.edge_ranges import RangeReader
 from graphsys.trainers.layer_pass import LayerPass, layer_pass
 from graphsys.trainers.layerwise import LayerTally, layer_width, run_layer
-from graphsys.trainers.model_factory import build_model
+from graphsys.trainers.model_factory import build_network
 from graphsys.trainers.objective import resolve_objective
 from graphsys.trainers.passes import PassLimits, run_passes
+from graphsys.trainers.pipeline.exact import exact_blocks
 from graphsys.trainers.resume import changed_parents
 from graphsys.trainers.run_folder import RunFolder, differing_keys, training_identity
 from graphsys.trainers.store_arrays import check_arrays, inference_arrays
@@ -71,7 +73,7 @@ class Trained:
     store: Store
     node_type: str
     checkpoint: Checkpoint
-    model: BatchModel  # the checkpoint's weights, in evaluation mode, on ``device``
+    model: BatchModel | LayeredModel  # the checkpoint's weights, in evaluation mode, on ``device``
     device: torch.device
 
     @property
@@ -102,7 +104,7 @@ def open_trained(run: RunConfig) -> Trained:
     checkpoint = load_checkpoint(path)
     _check_origin(run, store, path, checkpoint.manifest)
     info = store.node_type(run.task.node_type)
-    model = build_model(run, info.num_features, resolve_objective(run.task, info).num_outputs)
+    model = build_network(run, info.num_features, resolve_objective(run.task, info).num_outputs)
     model.load_state_dict(checkpoint.weights)
     device = resolve_device(run.trainer)
     model.to(device).eval()
@@ -191,21 +193,25 @@ def _blocks(trained: Trained, folder: Path, number: int, tally: LayerTally, work
     """Return how layer ``number`` is made: in passes over the rows, in chunks of destinations, or in whole batches."""
     if not isinstance(trained.model, LayerwiseModel):
         _check_last_only(trained, number)
-        return _whole_batches(trained, tally, work)
+        if isinstance(trained.model, LayeredModel):
+            return _whole_graph(trained, trained.model, tally, work)
+        return _whole_batches(trained, trained.model, tally, work)
     layer = layer_pass(trained.model, number - 1, trained.device)
     below = _below(trained, folder, number)
     if layer is None:
         return _chunked(trained, trained.model, number - 1, below, tally, work)
-    return _passes(trained, layer, below, tally, work)
+    return _passes(trained, trained.model, layer, below, tally, work)
 
 
-def _passes(trained: Trained, layer: LayerPass, below: FlatArray, tally: LayerTally, work: Task) -> _Blocks:
+def _passes(
+    trained: Trained, model: LayerwiseModel, layer: LayerPass, below: FlatArray, tally: LayerTally, work: Task
+) -> _Blocks:
     edges = RangeReader(trained.store, trained.edge_type)
     limits = PassLimits.of(
         trained.run.memory,
         num_nodes=trained.num_nodes,
         dim=below.shape[1],
-        width=layer_width(trained.model, below.shape[1]),
+        width=layer_width(model, below.shape[1]),
         state_nbytes=4 * layer.state_channels,
     )
     threads = torch.get_num_threads()
@@ -225,9 +231,16 @@ def _chunked(
     return _Blocks(blocks=blocks, edges=edges.count, write_buffer=trained.run.memory // _WRITE_SHARE)
 
 
-def _whole_batches(trained: Trained, tally: LayerTally, work: Task) -> _Blocks:
+def _whole_graph(trained: Trained, model: LayeredModel, tally: LayerTally, work: Task) -> _Blocks:
+    blocks = exact_blocks(
+        trained.run, model, trained.store, trained.node_type, trained.device, count=tally.rows, work=work
+    )
+    return _Blocks(blocks=blocks, edges=ReadCount(), write_buffer=trained.run.memory // _WRITE_SHARE)
+
+
+def _whole_batches(trained: Trained, model: BatchModel, tally: LayerTally, work: Task) -> _Blocks:
     blocks = run_whole_batches(
-        trained.model,
+        model,
         trained.store,
         trained.node_type,
         memory=trained.run.memory,
@@ -247,8 +260,9 @@ def _below(trained: Trained, folder: Path, number: int) -> FlatArray:
 def _check_last_only(trained: Trained, number: int) -> None:
     if number != trained.run.num_layers:
         raise ConfigError(
-            f"layer {number} was asked for, but {trained.run.model.class_path} has no forward_layer, so only its last "
-            f"output is known; set embed.layer to last, or derive it from graphsys.models.base.LayerwiseModel"
+            f"layer {number} was asked for, but {trained.run.model.class_path or trained.run.model.name} has no "
+            f"forward_layer, so only its last output is known; set embed.layer to last, or derive the network from "
+            f"graphsys.models.base.LayerwiseModel"
         )
 
 

@@ -73,7 +73,7 @@ class Loader:
         self._ahead = ReadAhead(
             windows, self._rows, self._steps, stop=self._stop, activity=self._activity, threads=threads
         )
-        self._bound = RowsBound(windows.plan, windows.schedule.batches_per_epoch)
+        self._bound = _rows_bound(windows)
         self._assembler = ThreadPoolExecutor(1, thread_name_prefix="graphsys-assemble")
         self._outcome: Future[None] | None = None
 
@@ -84,8 +84,10 @@ class Loader:
     @property
     def cursor(self) -> LoaderCursor:
         """The next batch that was not given out yet."""
-        epoch, batch_id = divmod(self._given, max(self._windows.schedule.batches_per_epoch, 1))
-        return LoaderCursor(epoch=epoch, next_batch_id=batch_id)
+        schedule = self._windows.schedule
+        epoch, index = divmod(self._given, max(schedule.batches_per_epoch, 1))
+        rank, world_size = schedule.rank, schedule.world_size
+        return LoaderCursor(epoch=epoch, next_batch_id=index * world_size + rank, rank=rank, world_size=world_size)
 
     @property
     def stats(self) -> LoaderStats:
@@ -195,11 +197,18 @@ class Loader:
 def _steps_from(windows: WindowSet, cursor: LoaderCursor) -> range:
     """Return the steps from ``cursor`` to the end of the last epoch, counted over all epochs."""
     schedule = windows.schedule
-    per_epoch = schedule.batches_per_epoch
-    total, first = schedule.epochs * per_epoch, cursor.epoch * per_epoch + cursor.next_batch_id
-    if cursor.epoch < 0 or not 0 <= cursor.next_batch_id <= per_epoch or first > total or cursor.world_size != 1:
+    total = schedule.epochs * schedule.batches_per_epoch
+    first = cursor.epoch * schedule.batches_per_epoch + schedule.index(cursor.next_batch_id)
+    known = cursor.epoch >= 0 and 0 <= cursor.next_batch_id <= schedule.epoch_batches and first <= total
+    if not known or (cursor.rank, cursor.world_size) != (schedule.rank, schedule.world_size):
         raise ConfigError(
-            f"the cursor {cursor} is outside a schedule of {schedule.epochs} epochs of {per_epoch} batches for one "
-            f"process; the checkpoint belongs to another run"
+            f"the cursor {cursor} is outside a schedule of {schedule.epochs} epochs of {schedule.epoch_batches} "
+            f"batches for worker {schedule.rank} of {schedule.world_size}; the checkpoint belongs to another run"
         )
     return range(first, total)
+
+
+def _rows_bound(windows: WindowSet) -> RowsBound:
+    schedule = windows.schedule
+    last = (schedule.batches_per_epoch - 1) * schedule.world_size + schedule.rank
+    return RowsBound(windows.plan, schedule.batches_per_epoch, last_batch_id=last)

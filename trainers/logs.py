@@ -6,9 +6,10 @@ bytes: a line's length depends on seconds measured, and a checkpoint must not.
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -16,6 +17,37 @@ from graphsys.storage.files import disk_errors, write_bytes
 from graphsys.storage.run_log import LOG_NAME, read_lines
 
 TENSORBOARD_NAME = "tensorboard"
+
+
+class Log(Protocol):
+    """Where a training says what it measures."""
+
+    @property
+    def lines(self) -> Sequence[dict[str, Any]]:
+        """What was logged before."""
+
+    @property
+    def num_lines(self) -> int:
+        """Lines logged so far, over all calls."""
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Append one line."""
+
+    def flush(self) -> None:
+        """Return when every line is on the device."""
+
+
+class SilentLog:
+    """The log of a worker that does not lead."""
+
+    lines: Sequence[dict[str, Any]] = ()
+    num_lines = 0
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
 
 
 class RunLog:

@@ -9,15 +9,17 @@ from typing import Any, Protocol
 from graphsys.core.config import RunConfig
 from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.types import LoaderCursor
+from graphsys.core.units import format_seconds
 from graphsys.storage.manifest import Manifest
 from graphsys.trainers.checkpoint import KIND, checkpoint_path, prune_checkpoints, save_checkpoint
 from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
 from graphsys.trainers.io_account import EpochAccount, waiting_line
-from graphsys.trainers.logs import RunLog
+from graphsys.trainers.logs import Log
 from graphsys.trainers.read_ahead import LoaderStats
 from graphsys.trainers.run_folder import RunFolder, training_identity
 from graphsys.trainers.state import TrainState
-from graphsys.trainers.step import LabelledBatch, Setting, check_finite, train_step, validate
+from graphsys.trainers.step import LabelledBatch, Setting, check_finite, team_step, validate
+from graphsys.trainers.team import ALONE, Team
 
 LOG_EVERY = 50  # steps between two lines of the log
 
@@ -27,14 +29,21 @@ class Feed(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Training batches per epoch."""
+        """Steps in which all workers take the training batches of an epoch."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches per epoch, those of all workers."""
+
+    def num_seeds(self, first: int, stop: int) -> int:
+        """Return the number of seeds in the training batches [first, stop) of an epoch."""
 
     @property
     def validates_alone(self) -> bool:
         """Whether the training batches must be closed before the validation batches fit into memory."""
 
-    def train(self, cursor: LoaderCursor) -> AbstractContextManager[Iterable[LabelledBatch]]:
-        """Open the training batches from ``cursor`` to the end of the last epoch."""
+    def train(self, cursor: LoaderCursor) -> AbstractContextManager[Iterable[LabelledBatch | None]]:
+        """Open one batch per step from ``cursor`` to the end of the last epoch; None in steps without one."""
 
     def validation(self) -> AbstractContextManager[Iterable[LabelledBatch]] | None:
         """Open one pass over the validation batches; None when the graph has none."""
@@ -48,7 +57,10 @@ class Feed(Protocol):
 
 
 class TrainingLoop:
-    """Runs one training. The state is the caller's; checkpoints and logs go to the run's folder."""
+    """Runs one training. The state is the caller's; checkpoints and logs go to the run's folder.
+
+    Of several workers each runs one, over its share of the batches; all take every step together, and decide alike.
+    """
 
     def __init__(
         self,
@@ -56,9 +68,10 @@ class TrainingLoop:
         state: TrainState,
         setting: Setting,
         feed: Feed,
-        log: RunLog,
+        log: Log,
         *,
         parents: dict[str, str],
+        team: Team = ALONE,
     ) -> None:
         self._run = run
         self._state = state
@@ -66,6 +79,8 @@ class TrainingLoop:
         self._feed = feed
         self._log = log
         self._parents = parents
+        self._team = team
+        self._taken = 0  # batches of the last step, over all workers
         self._folder = RunFolder(run.out).checkpoints
         self._lr = 0.0
         self._progress: Progress = SILENT
@@ -78,13 +93,14 @@ class TrainingLoop:
         self._progress = progress
         config, state, feed = self._run.trainer, self._state, self._feed
         self._set_learning_rate()
-        num_steps = config.epochs * feed.steps_per_epoch
-        if state.step:
-            progress.message(f"going on from step {state.step:,} of {num_steps:,}")
-        with task(progress, "train", max(num_steps - state.step, 0), "batches") as bar:
+        num_batches = config.epochs * feed.batches_per_epoch
+        done = state.epoch * feed.batches_per_epoch + state.next_batch
+        if done:
+            progress.message(f"going on from batch {done:,} of {num_batches:,}")
+        with task(progress, "train", max(num_batches - done, 0), "batches") as bar:
             while not self._done:
                 before = state.step
-                with feed.train(state.cursor(feed.steps_per_epoch)) as batches:
+                with feed.train(state.cursor(rank=self._team.rank, world_size=self._team.world_size)) as batches:
                     self._take(batches, bar)
                 if self._epoch_over:
                     self._settle(bar)
@@ -99,9 +115,9 @@ class TrainingLoop:
     @property
     def _epoch_over(self) -> bool:
         """Whether every batch of the open epoch was taken."""
-        return self._state.step == (self._state.epoch + 1) * self._feed.steps_per_epoch
+        return self._state.next_batch == self._feed.batches_per_epoch
 
-    def _take(self, batches: Iterable[LabelledBatch], bar: Task) -> None:
+    def _take(self, batches: Iterable[LabelledBatch | None], bar: Task) -> None:
         """Train until the end, or until an epoch is over whose validation needs the memory of ``batches``."""
         for batch in batches:
             self._step(batch)
@@ -111,20 +127,23 @@ class TrainingLoop:
             if self._done:
                 return
 
-    def _step(self, batch: LabelledBatch) -> None:
-        loss = train_step(self._state, batch, self._setting)
-        step = self._state.step
-        if step % LOG_EVERY == 0:
-            check_finite(self._state, self._run.trainer)
-            values = {"epoch": batch.epoch, "loss": float(loss), "lr": self._lr}
-            self._log.write("step", step, {**values, **self._clock()})
+    def _step(self, batch: LabelledBatch | None) -> None:
+        """Take one step with the other workers."""
+        state, size, first = self._state, self._team.world_size, self._state.next_batch
+        stop = min((first // size + 1) * size, self._feed.batches_per_epoch)
+        num_seeds = self._feed.num_seeds(first, stop)
+        loss = team_step(state, batch, self._setting, team=self._team, num_seeds=num_seeds)
+        state.next_batch, self._taken = stop, stop - first
+        if state.step % LOG_EVERY == 0:
+            check_finite(state, self._run.trainer)
+            values = {"epoch": state.epoch, "loss": float(loss), "lr": self._lr}
+            self._log.write("step", state.step, {**values, **self._clock()})
 
     def _settle(self, bar: Task) -> None:
         """Do what is due after a step: end the epoch, write a checkpoint."""
         if self._epoch_over:
-            self._end_epoch()
-            bar.note(_note(self._state.history[-1]))
-        bar.advance()
+            bar.note(self._end_epoch())
+        bar.advance(self._taken)
         if self._state.step % self._run.trainer.checkpoint_every == 0 and not self._done:
             self._save(final=False)
 
@@ -134,12 +153,13 @@ class TrainingLoop:
     def _take_account(self) -> None:
         self._account.take(self._feed.stats())
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self) -> str:
+        """Close the epoch; return what it came to, for people."""
         state, config = self._state, self._run.trainer
         check_finite(state, config)
         clock = self._close_account()
         train = {"loss": float(state.epoch_loss) / state.epoch_rows}
-        val = self._validate() if self._validation_due() else None
+        val = self._team.told(self._validate) if self._validation_due() else None
         rank = self._setting.objective.rank(val) if val else None
         record = EpochRecord(epoch=state.epoch, lr=self._lr, train=train, val=val or None, rank=rank)
         state.close_epoch(record)
@@ -150,6 +170,7 @@ class TrainingLoop:
         self._set_learning_rate()
         self._epoch_started = time.perf_counter()
         self._account.restart(self._feed.stats())
+        return _note(record, clock["seconds"])
 
     def _close_account(self) -> dict[str, Any]:
         """Return the seconds and the bytes of the epoch that ends; say what it waited for."""
@@ -179,12 +200,14 @@ class TrainingLoop:
     def _save(self, *, final: bool) -> Path:
         state = self._state
         check_finite(state, self._run.trainer)
+        path = checkpoint_path(self._folder, state.step)
+        if not self._team.leads:
+            return path
         # The line tells a resumed run what its open epoch has taken; the checkpoint counts it.
         self._take_account()
         line = {"epoch": state.epoch, "final": final, **self._clock(), "io": self._account.saved()}
         self._log.write("checkpoint", state.step, line)
         self._log.flush()
-        path = checkpoint_path(self._folder, state.step)
         save_checkpoint(path, {**state.as_dict(), "log_lines": self._log.num_lines}, self._manifest(final=final))
         prune_checkpoints(self._folder)
         return path
@@ -192,7 +215,7 @@ class TrainingLoop:
     def _manifest(self, *, final: bool) -> Manifest:
         state = self._state
         best = best_epoch(state.history)
-        cursor = state.cursor(self._feed.steps_per_epoch)
+        cursor = state.cursor()
         content = {
             "step": state.step,
             "epoch": state.epoch,
@@ -208,12 +231,13 @@ class TrainingLoop:
         return Manifest(kind=KIND, config=training_identity(self._run), parents=self._parents, content=content)
 
 
-def _open_epoch(log: RunLog) -> dict[str, Any]:
+def _open_epoch(log: Log) -> dict[str, Any]:
     """Return the seconds and sums of the epoch that the last checkpoint left open."""
     last = log.lines[-1] if log.lines else {"kind": "none"}
     return last if last["kind"] == "checkpoint" else {"seconds": 0.0, "io": None}
 
 
-def _note(record: EpochRecord) -> str:
+def _note(record: EpochRecord, seconds: float) -> str:
     shown = {"loss": record.train["loss"], **{f"val {name}": value for name, value in (record.val or {}).items()}}
-    return f"epoch {record.epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+    values = [f"{name} {value:.4g}" for name, value in shown.items()]
+    return f"epoch {record.epoch + 1}: {', '.join([*values, format_seconds(seconds)])}"

@@ -10,20 +10,37 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from graphsys.core.config import ModelConfig, RunConfig
+from graphsys.core.config import WHOLE_GRAPH_MODELS, ModelConfig, RunConfig
 from graphsys.core.errors import ConfigError
 from graphsys.core.seeding import derive_key
 from graphsys.models.adapters import DglAdapter, PygAdapter, adapt_batch_model
 from graphsys.models.base import BatchModel
+from graphsys.models.deep_gcn import DeepGCN
+from graphsys.models.deep_sage import DeepSAGE
 from graphsys.models.gat import GAT
 from graphsys.models.gcn import GCN
+from graphsys.models.gcnii import GCNII
 from graphsys.models.gin import GIN
+from graphsys.models.layered import LayeredModel
+from graphsys.models.layered_check import check_layered
+from graphsys.models.resgcn import ResGCN
 from graphsys.models.sage import GraphSAGE
 from graphsys.models.user_code import user_code
 from graphsys.storage.manifest import file_checksum, fingerprint
 
 _BUILT_IN: dict[str, type[GraphSAGE] | type[GCN] | type[GIN]] = {"sage": GraphSAGE, "gcn": GCN, "gin": GIN}
 _INITIAL_WEIGHTS = 0x1417  # keeps the draws of the initial weights apart from those of any step
+
+
+def build_network(run: RunConfig, num_features: int, num_outputs: int) -> BatchModel | LayeredModel:
+    """Return the run's network on the CPU: for a whole graph if its strategy is ``pipeline``, else for batches.
+
+    Raises:
+        ConfigError: As :func:`build_model` and :func:`build_layered_model`.
+    """
+    if run.trainer.strategy == "pipeline":
+        return build_layered_model(run.model, num_features, num_outputs, seed=run.trainer.seed)
+    return build_model(run, num_features, num_outputs)
 
 
 def build_model(run: RunConfig, num_features: int, num_outputs: int) -> BatchModel:
@@ -52,16 +69,12 @@ def _built_in(config: ModelConfig, num_features: int, num_outputs: int, num_laye
 
 
 def _user_model(path: str, config: ModelConfig, num_features: int, num_outputs: int, num_layers: int) -> BatchModel:
-    kind = import_class(path)
-    offered = {
-        "in_channels": num_features,
-        "hidden_channels": config.hidden,
-        "out_channels": num_outputs,
-        "num_layers": num_layers,
-        "dropout": config.dropout,
-    }
-    module = _construct(path, kind, offered, config.kwargs)
-    _check_parameters(path, module)
+    module = _user_module(path, config, num_features, num_outputs, num_layers)
+    if isinstance(module, LayeredModel):
+        raise ConfigError(
+            f"model.class {path} is a LayeredModel, which is trained on the whole graph; set trainer.strategy to "
+            f"pipeline"
+        )
     if not isinstance(module, BatchModel):
         adapter = PygAdapter if config.style == "pyg" else DglAdapter
         return adapter(module, num_layers=num_layers, out_channels=num_outputs)
@@ -71,6 +84,70 @@ def _user_model(path: str, config: ModelConfig, num_features: int, num_outputs: 
             f"give one fanout per layer"
         )
     return adapt_batch_model(module, out_channels=num_outputs)
+
+
+def build_layered_model(config: ModelConfig, num_features: int, num_outputs: int, *, seed: int) -> LayeredModel:
+    """Return the network for a whole graph on the CPU, its initial weights drawn from ``seed`` alone.
+
+    Args:
+        config: Names a network of layers, and how many layers it has.
+        num_features: Columns D of the features.
+        num_outputs: Columns of the output: classes, labels or targets.
+        seed: ``trainer.seed``.
+
+    Raises:
+        ConfigError: The config names no number of layers, or a network for batches; or the user's class cannot be
+            imported, refuses its arguments, or breaks a promise of :class:`LayeredModel`.
+    """
+    if config.num_layers is None:
+        raise ConfigError("model.num_layers is missing; say how many layers the network on the whole graph has")
+    shape = (num_features, num_outputs, config.num_layers)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_key(seed, _INITIAL_WEIGHTS))
+        if config.class_path is None:
+            return _built_in_layered(config, *shape)
+        return _user_layered(config.class_path, config, *shape)
+
+
+def _built_in_layered(config: ModelConfig, num_features: int, num_outputs: int, num_layers: int) -> LayeredModel:
+    shape = (num_features, config.hidden, num_outputs, num_layers)
+    match config.name:
+        case "deep_gcn":
+            return DeepGCN(*shape, dropout=config.dropout)
+        case "deep_sage":
+            return DeepSAGE(*shape, dropout=config.dropout)
+        case "gcnii":
+            return GCNII(*shape, dropout=config.dropout, alpha=config.alpha, theta=config.theta)
+        case "resgcn":
+            return ResGCN(*shape, dropout=config.dropout, aggr=config.aggr)
+    raise ConfigError(
+        f"model.name is {config.name}, which takes sampled batches; on the whole graph take one of "
+        f"{', '.join(WHOLE_GRAPH_MODELS)}"
+    )
+
+
+def _user_layered(path: str, config: ModelConfig, num_features: int, num_outputs: int, num_layers: int) -> LayeredModel:
+    module = _user_module(path, config, num_features, num_outputs, num_layers)
+    if not isinstance(module, LayeredModel):
+        raise ConfigError(
+            f"model.class {path} is no LayeredModel; derive it from graphsys.models.layered.LayeredModel, whose layers "
+            f"can run one by one, or set trainer.strategy to minibatch"
+        )
+    check_layered(module, f"model.class {path}", (num_features, num_outputs, num_layers))
+    return module
+
+
+def _user_module(path: str, config: ModelConfig, num_features: int, num_outputs: int, num_layers: int) -> nn.Module:
+    offered = {
+        "in_channels": num_features,
+        "hidden_channels": config.hidden,
+        "out_channels": num_outputs,
+        "num_layers": num_layers,
+        "dropout": config.dropout,
+    }
+    module = _construct(path, import_class(path), offered, config.kwargs)
+    _check_parameters(path, module)
+    return module
 
 
 def import_class(path: str) -> type[nn.Module]:

@@ -34,7 +34,10 @@ class Objective(ABC):
 
     @abstractmethod
     def collection(self) -> MetricCollection:
-        """Return fresh metrics, named as in logs and results."""
+        """Return fresh metrics, named as in logs and results.
+
+        They score what one process saw: ``sync_on_compute`` is off, or torchmetrics would wait for other workers.
+        """
 
     @abstractmethod
     def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
@@ -62,8 +65,8 @@ class SingleLabel(Objective):
         """See :class:`Objective`."""
         return MetricCollection(
             {
-                "accuracy": MulticlassAccuracy(self.num_outputs, average="micro"),
-                "macro_f1": MulticlassF1Score(self.num_outputs, average="macro"),
+                "accuracy": MulticlassAccuracy(self.num_outputs, average="micro", sync_on_compute=False),
+                "macro_f1": MulticlassF1Score(self.num_outputs, average="macro", sync_on_compute=False),
             }
         )
 
@@ -88,7 +91,10 @@ class MultiLabel(Objective):
     def collection(self) -> MetricCollection:
         """See :class:`Objective`."""
         return MetricCollection(
-            {f"{average}_f1": MultilabelF1Score(self.num_outputs, average=average) for average in ("micro", "macro")}
+            {
+                f"{average}_f1": MultilabelF1Score(self.num_outputs, average=average, sync_on_compute=False)
+                for average in ("micro", "macro")
+            }
         )
 
     def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
@@ -113,7 +119,11 @@ class Regression(Objective):
     def collection(self) -> MetricCollection:
         """See :class:`Objective`."""
         metrics = MetricCollection(
-            {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False), "r2": R2Score()},
+            {
+                "mae": MeanAbsoluteError(sync_on_compute=False),
+                "rmse": MeanSquaredError(squared=False, sync_on_compute=False),
+                "r2": R2Score(sync_on_compute=False),
+            },
             compute_groups=False,
         )
         # R2 subtracts sums of squares; in float32 that loses every digit on a large graph.

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import torch
 
 from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError
 from graphsys.core.progress import Progress
 from graphsys.models.base import BatchModel
+from graphsys.models.layered import LayeredModel
 from graphsys.storage.store import Store
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.checkpoint import Checkpoint
 from graphsys.trainers.device import resolve_device
-from graphsys.trainers.model_factory import build_model
+from graphsys.trainers.model_factory import build_network
 from graphsys.trainers.objective import Objective, resolve_objective
 from graphsys.trainers.resume import find_earlier, is_finished, training_parents
 from graphsys.trainers.store_arrays import check_arrays, training_arrays
@@ -26,9 +28,23 @@ class Training:
     node_type: str
     objective: Objective
     device: torch.device
-    model: BatchModel  # on the CPU, with its initial weights
+    model: BatchModel | LayeredModel  # on the CPU, with its initial weights
     parents: dict[str, str]  # fingerprints of what the training is made from
     earlier: Checkpoint | None  # where the training goes on; None when it starts from nothing
+
+    @property
+    def batch_model(self) -> BatchModel:
+        """The network, of a run that trains on batches.
+
+        Raises:
+            ConfigError: The run trains on the whole graph.
+        """
+        if isinstance(self.model, BatchModel):
+            return self.model
+        raise ConfigError(
+            f"trainer.strategy is {self.run.trainer.strategy}, which trains on the whole graph: there are no batches "
+            f"to sample or pack; run `graphsys train`"
+        )
 
     @property
     def finished(self) -> bool:
@@ -71,7 +87,7 @@ def open_training(run: RunConfig, *, overwrite: bool = False) -> Training:
         node_type=info.name,
         objective=objective,
         device=device,
-        model=build_model(run, info.num_features, objective.num_outputs),
+        model=build_network(run, info.num_features, objective.num_outputs),
         parents=training_parents(run, store),
         earlier=earlier,
     )

@@ -132,7 +132,7 @@ class _Tally:
 def _pilot_positions(schedule: Schedule) -> NodeIds:
     # An epoch's last batch may be short; a pilot that met several would take every batch for a small one.
     per_epoch = schedule.batches_per_epoch
-    full = max(len(schedule.nodes) // schedule.batch_size, 1)
+    full = max(schedule.index(len(schedule.nodes) // schedule.batch_size), 1)
     total = schedule.num_batches // per_epoch * full
     chosen = np.unique(np.linspace(0, total - 1, min(PILOT_BATCHES, total)).astype(np.int64))
     return chosen // full * per_epoch + chosen % full

@@ -214,7 +214,7 @@ class _Scene:
         store = Store.open(run.store)
         info = store.node_type(run.task.node_type)
         topology = store.topology(store.edge_type_within(info.name))
-        train = train_schedule(run, training_nodes(store, info.name))
+        train = train_schedule(run, training_nodes(store, info.name), world_size=run.cluster.num_workers)
         val_node = store.split(info.name, "val")
         val = val_schedule(run, val_node) if val_node.size else None
         store.features(info.name)

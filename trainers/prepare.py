@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError
 from graphsys.core.metrics import StageReport
 from graphsys.core.progress import SILENT, Progress
+from graphsys.core.types import LoaderCursor
 from graphsys.storage.files import claimed_folder
 from graphsys.trainers.feed import WindowFeed
 from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import open_training
 from graphsys.trainers.run_folder import RunFolder
+
+_START = LoaderCursor(epoch=0, next_batch_id=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +39,16 @@ def prepare(
         overwrite: Replace windows, and ignore a training, of another store or with other settings.
 
     Raises:
+        ConfigError: The run has several workers, each of which makes its own windows.
         StaleArtefactError: The folder holds windows or a training of another store or with other settings.
         As :func:`graphsys.trainers.fit.fit` otherwise.
     """
+    workers = run.cluster.num_workers
+    if workers > 1:
+        raise ConfigError(
+            f"cluster.num_workers is {workers}, and windows made ahead serve one process; run `graphsys train`, where "
+            f"every worker makes the windows of its own share"
+        )
     with claimed_folder(run.out):
         return _prepare(run, progress, pack=pack, overwrite=overwrite)
 
@@ -48,11 +59,11 @@ def _prepare(run: RunConfig, progress: Progress, *, pack: bool, overwrite: bool)
         skipped = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack")}
         return PrepareResult(stages=skipped, windows={})
     check = job.check(progress, features=pack)
-    node, degree = training_nodes(job.store, job.node_type), job.model.needs_degree
+    node, degree = training_nodes(job.store, job.node_type), job.batch_model.needs_degree
     with WindowFeed(run, job.store, node, with_degree=degree, device=job.device, overwrite=overwrite) as feed:
         check.remember(RunFolder(run.out).store_checked)
         if pack:
-            feed.prepare(progress, 0 if job.earlier is None else job.earlier.step)
+            feed.prepare(progress, _START if job.earlier is None else job.earlier.cursor)
         else:
             feed.sample(progress)
         return PrepareResult(stages={"check": check.report, **feed.reports}, windows=_windows(feed))

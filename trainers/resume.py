@@ -72,6 +72,7 @@ def take_over(state: TrainState, earlier: Checkpoint) -> None:
     """
     try:
         state.load(earlier.state)
+        state.next_batch = earlier.cursor.next_batch_id
     except (RuntimeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise StaleArtefactError(

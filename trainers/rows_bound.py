@@ -28,11 +28,12 @@ class RowsBound:
 
     Args:
         plan: mode, cache size, batch size, and the memory to work in.
-        batches_per_epoch: batches that an epoch ends after.
+        batches_per_epoch: batches of an epoch.
+        last_batch_id: of the one that ends it; None: ids count from 0 without gaps.
     """
 
-    def __init__(self, plan: PackPlan, batches_per_epoch: int) -> None:
-        self._batches_per_epoch = batches_per_epoch
+    def __init__(self, plan: PackPlan, batches_per_epoch: int, *, last_batch_id: int | None = None) -> None:
+        self._last_batch_id = batches_per_epoch - 1 if last_batch_id is None else last_batch_id
         self.shift = _shift(plan, batches_per_epoch)  # one node in 2**shift is followed
         self._slots = plan.num_slots >> self.shift
         # A sample that small would say nothing; all nodes always do.
@@ -55,7 +56,7 @@ class RowsBound:
             self._initial = self._start(held)
         self._trace.append(self._sample(batch.sampled.node))
         self._fetched += self._sample(batch.residency.fetch_node).shape[0]
-        if batch.sampled.batch_id + 1 < self._batches_per_epoch:
+        if batch.sampled.batch_id < self._last_batch_id:
             return 0, 0
         plan = plan_residency(self._trace, self._slots, self._initial)
         found = self._fetched, sum(part.fetch_node.shape[0] for part in plan.batches)

@@ -54,9 +54,20 @@ class RunFolder:
         """Default place of the embedding table."""
         return self.out / "embeddings.gs"
 
-    def windows(self, split: str) -> Path:
-        """Folder of the windows of a split ("train" or "val")."""
-        return self.out / "windows" / split
+    @property
+    def partition(self) -> Path:
+        """Which node is in which chunk, for training by parts of the graph."""
+        return self.out / "partition"
+
+    def windows(self, split: str, *, rank: int = 0, world_size: int = 1) -> Path:
+        """Folder of the windows of a split ("train" or "val"), or of one worker's share of it."""
+        parent = self.out / "windows"
+        return parent / split if world_size == 1 else parent / f"rank-{rank}" / split
+
+    @property
+    def cluster(self) -> Path:
+        """Folder of what the workers of a training tell the program that started them."""
+        return self.out / "cluster"
 
 
 def write_config(run: RunConfig) -> None:

@@ -16,6 +16,7 @@ from graphsys.models.base import GraphBatch
 from graphsys.trainers.device import autocast
 from graphsys.trainers.objective import Objective, Scores
 from graphsys.trainers.state import TrainState
+from graphsys.trainers.team import ALONE, Team
 
 
 class LabelledBatch(GraphBatch, Protocol):
@@ -48,19 +49,43 @@ def train_step(state: TrainState, batch: LabelledBatch, setting: Setting) -> Ten
 
     Dropout depends on the run's seed and the batch's position alone, so a resumed run draws what the first one drew.
     """
+    return team_step(state, batch, setting, team=ALONE, num_seeds=batch.batch_size)
+
+
+def team_step(
+    state: TrainState, batch: LabelledBatch | None, setting: Setting, *, team: Team, num_seeds: int
+) -> Tensor:
+    """Take one optimizer step over the batches of all workers; return their seeds' mean loss, [] on the device.
+
+    Args:
+        batch: This worker's; None when none is left for it.
+        team: The workers, all of which take the step.
+        num_seeds: In the batches of all workers.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    if batch is None:
+        loss, weight = torch.zeros((), device=setting.device), 0.0
+        state.scaler.scale(loss)  # it must have been used before its step
+    else:
+        loss, weight = _backward(state, batch, setting), batch.batch_size / num_seeds
+    loss = team.average(state.model, loss, weight)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.step += 1
+    state.epoch_loss += loss.double() * num_seeds
+    state.epoch_rows += num_seeds
+    return loss
+
+
+def _backward(state: TrainState, batch: LabelledBatch, setting: Setting) -> Tensor:
+    """Set the gradients of the batch's mean loss, and return it."""
     torch.manual_seed(derive_key(setting.config.seed, batch.epoch, batch.batch_id))
     state.model.train()
-    state.optimizer.zero_grad(set_to_none=True)
     with autocast(setting.device, setting.config):
         output = state.model(batch)
     loss = setting.objective.loss(output, _labels(batch))
     with backward_of(state.model):
         torch.autograd.backward([state.scaler.scale(loss)])
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.step += 1
-    state.epoch_loss += loss.detach().double() * batch.batch_size
-    state.epoch_rows += batch.batch_size
     return loss.detach()
 
 

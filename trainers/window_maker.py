@@ -27,14 +27,15 @@ from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.run_folder import RunFolder
 
 _FILE = re.compile(r"window-(\d+)\.(sample|pack)")
+_SHARE = re.compile(r"rank-(\d+)")
 _PACKED_MODES = ("packed", "cached")
 
 
 class WindowMaker:
-    """Samples and packs windows into ``<out>/windows/<split>``; what lies there and fits is not made again.
+    """Samples and packs windows into the run's folder of the split; what lies there and fits is not made again.
 
     The first half of a window's fingerprint says which batches it holds: the store, the split, the sampler's settings.
-    A file that holds others is refused by name. The second half says how: positions, mode, codec, cache size. A file
+    A file that holds others is refused by name. The second half says how: positions, share, mode, codec, cache. A file
     that differs there only is made again without a word, since it holds nothing that this run could not make.
 
     Args:
@@ -54,7 +55,7 @@ class WindowMaker:
     ) -> None:  # fmt: skip
         self.schedule = schedule
         self.plan = plan
-        self.folder = RunFolder(run.out).windows(split)
+        self.folder = RunFolder(run.out).windows(split, rank=schedule.rank, world_size=schedule.world_size)
         self.num_windows = schedule.num_windows(plan.window_batches)
         self.reports = _no_reports()
         self._run = run
@@ -282,6 +283,8 @@ class WindowMaker:
             "positions": [positions.start, positions.stop],
             "with_degree": self._with_degree,
         }
+        if self.schedule.world_size > 1:
+            layout["share"] = [self.schedule.rank, self.schedule.world_size]
         if kind == "pack":
             layout |= {"rows": plan.mode == "packed", "codec": plan.codec, "num_slots": plan.num_slots}
             layout |= {"look_ahead": plan.look_ahead}
@@ -311,6 +314,24 @@ def remove_windows(folder: Path) -> None:
             remove_path(path)
     with suppress(OSError):  # something else lies there
         folder.rmdir()
+
+
+def remove_other_shares(out: Path, world_size: int) -> None:
+    """Remove the training windows that runs with another number of workers left in the run's folder ``out``."""
+    folder = RunFolder(out)
+    if world_size > 1:
+        remove_windows(folder.windows("train"))
+    if not (parent := folder.windows("train").parent).is_dir():
+        return
+    for path in _files(parent):
+        match = _SHARE.fullmatch(path.name)
+        if match and (world_size == 1 or int(match[1]) >= world_size):
+            remove_path(path)
+
+
+def remove_all_windows(out: Path) -> None:
+    """Remove the windows of both splits and of all workers in the run's folder ``out``."""
+    remove_path(RunFolder(out).windows("train").parent)
 
 
 def _files(folder: Path) -> list[Path]:

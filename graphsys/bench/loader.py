@@ -31,7 +31,7 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
     node = training_nodes(store, name)
     with open_feed(run, store, node) as feed:
         with measure("prepare") as prepared:
-            feed.prepare(progress, 0)
+            feed.prepare(progress, _START)
         drop_pages(setting.store)
         before = measure_disk(setting.work).read_bytes_s
         with measure("load") as loading:

@@ -7,7 +7,7 @@ import typer
 from typer.main import get_command
 
 import graphsys
-from graphsys.cli import bench, data, demo, report, runs, vectors
+from graphsys.cli import bench, cluster, data, demo, report, runs, vectors
 
 _FIRST, _DATA, _RUN, _USE, _MEASURE = "First", "Graphs and files", "Runs", "Results", "Speed"
 
@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("sample", runs.sample, _RUN, "graphsys sample run.yaml"),
     ("pack", runs.pack, _RUN, "graphsys pack run.yaml --set sampler.samples=frozen"),
     ("train", runs.train, _RUN, "graphsys train run.yaml --set trainer.epochs=10 --set trainer.lr=0.003"),
+    ("submit", cluster.submit, _RUN, "graphsys submit run.yaml --address http://127.0.0.1:8265"),
     ("evaluate", runs.evaluate, _RUN, "graphsys evaluate run.yaml --json"),
     ("embed", runs.embed, _RUN, "graphsys embed run.yaml --out embeddings.gs"),
     ("report", report.report, _USE, "graphsys report runs/cora"),

@@ -5,6 +5,7 @@ from typing import Any
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError
 from graphsys.core.progress import Progress
+from graphsys.deploy.launch import launch, needs_cluster
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.storage.run_file import PLAN_NAME
@@ -36,7 +37,8 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
             save_prediction(prediction, run.out)
 
     # Before training, so that a killed run has it too.
-    trained = fit(run, progress=progress, overwrite=overwrite, check=check, on_start=keep)
+    train = launch if needs_cluster(run) else fit
+    trained = train(run, progress=progress, overwrite=overwrite, check=check, on_start=keep)
     if trained.skipped:
         keep()
     evaluated = evaluate(run, progress, overwrite=overwrite)

@@ -1,7 +1,7 @@
 """The program ``graphsys``: runs one command and turns its outcome into an exit code.
 
-0: done. 1: a bug in graphsys, with a traceback. 2: something the user can mend, in one sentence. 130: Ctrl-C. 143:
-SIGTERM.
+0: done. 1: a bug in graphsys, with a traceback, or a cluster that was lost, in one sentence. 2: something the user can
+mend, in one sentence. 130: Ctrl-C. 143: SIGTERM.
 """
 
 import signal
@@ -15,9 +15,9 @@ from types import FrameType
 import typer
 
 from graphsys.cli.app import command
-from graphsys.core.errors import GraphsysError
+from graphsys.core.errors import ClusterError, GraphsysError
 
-DONE, BUG, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, BUG, LOST, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 1, 2, 130, 143
 
 
 class _Terminated(BaseException):
@@ -30,11 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _unwinding_on_sigterm():
             outcome = command().main(args=argv, prog_name="graphsys", standalone_mode=False)
     except GraphsysError as error:
-        return _refuse(str(error))
+        return _refuse(str(error), LOST if isinstance(error, ClusterError) else USER_ERROR)
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
-        return _interrupted(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED)
+        # typer turns Ctrl-C into Abort; what was raised may say more than the usual line.
+        return _interrupted(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED, str(error.__cause__ or ""))
     except MemoryError as error:
         return _refuse(f"this machine has not enough memory: {error or 'an allocation failed'}; make the input smaller")
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug, and is shown whole
@@ -46,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _interrupted(code) if code == INTERRUPTED else code
 
 
-def _interrupted(code: int) -> int:
-    sys.stderr.write("interrupted; run the same command again to go on\n")
+def _interrupted(code: int, text: str = "") -> int:
+    sys.stderr.write(f"interrupted; {text or 'run the same command again to go on'}\n")
     return code
 
 
@@ -68,10 +69,10 @@ def _unwinding_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _refuse(sentence: str) -> int:
+def _refuse(sentence: str, code: int = USER_ERROR) -> int:
     if sentence:  # empty when no command was given at all: the help is the answer then
         sys.stderr.write(f"error: {' '.join(sentence.split())}\n")
-    return USER_ERROR
+    return code
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -36,6 +36,9 @@ Share = Annotated[int | str, BeforeValidator(_parse_share), WithJsonSchema(_SHAR
 
 _COUNT_LIMIT = 1 << 31  # counts stay within the 32 bits that windows and kernels use for them
 _WIDTH_LIMIT = 1 << 16  # a square layer of this width takes 16 GiB
+_CHUNKS_PER_STAGE = 4  # of each way: GNNPipe's choice (arXiv:2308.10087)
+
+WHOLE_GRAPH_MODELS = ("deep_gcn", "deep_sage", "gcnii", "resgcn")  # built-in models that take no sampled batches
 
 
 class _Section(BaseModel):
@@ -106,7 +109,10 @@ class PackConfig(_Section):
 class ModelConfig(_Section):
     """The network: a built-in by name, or any module by import path."""
 
-    name: Literal["sage", "gcn", "gat", "gin"] = Field("sage", description="Built-in model.")
+    name: Literal["sage", "gcn", "gat", "gin", "deep_gcn", "deep_sage", "gcnii", "resgcn"] = Field(
+        "sage",
+        description="Built-in model; the last four are for whole graphs, trained with trainer.strategy: pipeline.",
+    )
     class_path: str | None = Field(
         None, alias="class", description="User model, as package.module:Class; takes the place of name."
     )
@@ -115,18 +121,31 @@ class ModelConfig(_Section):
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Further keyword arguments of a user model.")
     hidden: int = Field(64, gt=0, lt=_WIDTH_LIMIT, description="Width of the hidden layers.")
-    num_layers: int | None = Field(None, gt=0, description="Layers; must equal the number of fanouts.")
+    num_layers: int | None = Field(
+        None, gt=0, description="Layers; must equal the number of fanouts, except with trainer.strategy pipeline."
+    )
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout between layers, and on the input.")
     heads: int = Field(4, gt=0, lt=_WIDTH_LIMIT, description="Attention heads (gat).")
+    alpha: float = Field(0.1, ge=0, le=1, description="Share of the encoder's output in every layer (gcnii).")
+    theta: float = Field(0.5, gt=0, description="Layer l is log(theta / l + 1) off the identity (gcnii).")
+    aggr: Literal["mean", "sum"] = Field("mean", description="How messages of neighbours are put together (resgcn).")
 
 
 class TrainerConfig(_Section):
     """How the weights are fitted."""
 
-    strategy: Literal["minibatch"] = Field("minibatch", description="Training strategy.")
+    strategy: Literal["minibatch", "pipeline"] = Field(
+        "minibatch",
+        description="minibatch: sampled batches; pipeline: whole graph, layers and nodes spread over processes.",
+    )
     epochs: int = Field(30, gt=0, lt=_COUNT_LIMIT, description="Passes over the training nodes.")
     lr: float = Field(0.01, gt=0, description="Learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
+    layer_weight_decay: float | None = Field(
+        None,
+        ge=0,
+        description="Weight decay of the layers between encoder and decoder (pipeline); weight_decay if left out.",
+    )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="Optimizer.")
     scheduler: Literal["none", "cosine", "step", "plateau"] = Field("none", description="Learning-rate schedule.")
     scheduler_step: int = Field(10, gt=0, description="Epochs between drops (step), or patience (plateau).")
@@ -144,13 +163,87 @@ class TrainerConfig(_Section):
         "best",
         description="Weights a run ends with; best: of the best validation, or of the last epoch without one; last.",
     )
+    refresh: int = Field(
+        20, gt=0, description="Epochs between snapshots of the messages of chunks whose turn is to come (pipeline)."
+    )
+    shuffle_chunks: bool = Field(True, description="Take the chunks in a new order every epoch (pipeline).")
+    rescale: bool = Field(
+        True, description="Count gradients from other chunks twice, as half of all orders show them (pipeline)."
+    )
+
+
+def strategy_fault(model: ModelConfig, trainer: TrainerConfig) -> str | None:
+    """Return what keeps the network from being trained by the run's strategy, in one sentence; None if nothing does.
+
+    A user's class is looked at when it is built.
+    """
+    on_batches, on_whole_graphs = "sage, gcn, gat or gin", "deep_gcn, deep_sage, gcnii or resgcn"
+    strategy: str = trainer.strategy
+    deep, pipeline = model.name in WHOLE_GRAPH_MODELS, strategy == "pipeline"
+    if not pipeline and trainer.layer_weight_decay is not None:
+        return "trainer.layer_weight_decay needs trainer.strategy: pipeline; leave it out, or set the strategy"
+    if model.class_path is not None or deep == pipeline:
+        return None
+    if deep:
+        return (
+            f"model.name is {model.name}, which is trained on the whole graph; set trainer.strategy to pipeline, or "
+            f"take {on_batches}"
+        )
+    return (
+        f"model.name is {model.name}, which takes sampled batches, and trainer.strategy is pipeline; take "
+        f"{on_whole_graphs}, or set the strategy to minibatch"
+    )
 
 
 class ClusterConfig(_Section):
-    """Where processes run."""
+    """Where processes run. Several workers, or another address than local, train under Ray."""
 
-    address: Literal["local"] = Field("local", description="Where the run trains; this machine.")
-    num_workers: Literal[1] = Field(1, description="Training processes.")
+    address: str = Field(
+        "local",
+        min_length=1,
+        description="local: this machine; or a running Ray cluster: auto, host:port, ray://host:port.",
+    )
+    num_workers: int = Field(
+        1, gt=0, lt=1 << 16, description="Training processes; memory and pack.disk are limits of each."
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores and threads of a worker; 0: those of its machine, shared evenly by the workers there.",
+    )
+    max_failures: int = Field(
+        3, ge=0, description="How often lost workers are replaced; each time, training goes on from a checkpoint."
+    )
+    timeout: float = Field(1800.0, gt=0, description="Longest time that workers wait for one another, in seconds.")
+    stages: int = Field(1, gt=0, lt=_COUNT_LIMIT, description="Parts of consecutive layers, a process each (pipeline).")
+    ways: int = Field(
+        1, gt=0, lt=_COUNT_LIMIT, description="Parts of the nodes, each with processes of its own (pipeline)."
+    )
+    chunks: Literal["auto"] | Annotated[int, Field(gt=0, lt=_COUNT_LIMIT)] = Field(
+        "auto",
+        description="Parts of the graph that follow each other through the stages; auto: 4 per process, or "
+        "1 per way with one stage, which trains exactly (pipeline).",
+    )
+
+    @model_validator(mode="after")
+    def _check_chunks(self) -> Self:
+        if self.num_chunks % self.ways:
+            raise ValueError(
+                f"chunks is {self.chunks} and ways is {self.ways}; each way needs as many chunks: give a multiple"
+            )
+        return self
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes."""
+        return max(self.num_workers, self.stages * self.ways)
+
+    @property
+    def num_chunks(self) -> int:
+        """Number of chunks K of the whole graph."""
+        if self.chunks != "auto":
+            return self.chunks
+        return self.ways if self.stages == 1 else _CHUNKS_PER_STAGE * self.stages * self.ways
 
 
 class EmbedConfig(_Section):
@@ -177,20 +270,60 @@ class RunConfig(_Section):
     embed: EmbedConfig = EmbedConfig()
 
     @model_validator(mode="after")
+    def _check_strategy(self) -> Self:
+        fault = strategy_fault(self.model, self.trainer)
+        if fault is not None:
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
     def _check_layers(self) -> Self:
         layers, hops = self.model.num_layers, len(self.sampler.fanouts)
-        if layers is not None and layers != hops:
+        pipeline = self.trainer.strategy == "pipeline"
+        if pipeline and layers is None:
+            raise ValueError("model.num_layers is missing; trainer.strategy pipeline needs the number of layers")
+        if not pipeline and layers is not None and layers != hops:
             raise ValueError(
                 f"sampler.fanouts has {hops} entries and model.num_layers is {layers}; a model of {layers} layers "
                 f"needs {layers} fanouts, one per hop"
             )
-        if isinstance(self.embed.layer, int) and self.embed.layer > hops:
-            raise ValueError(f"embed.layer is {self.embed.layer}, but the model has {hops} layers; give 1 to {hops}")
+        if isinstance(self.embed.layer, int) and self.embed.layer > self.num_layers:
+            raise ValueError(
+                f"embed.layer is {self.embed.layer}, but the model has {self.num_layers} layers; give 1 to "
+                f"{self.num_layers}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        cluster = self.cluster
+        stages, ways, workers = cluster.stages, cluster.ways, cluster.num_workers
+        if self.trainer.strategy != "pipeline":
+            if stages * ways > 1:
+                raise ValueError("cluster.stages and cluster.ways need trainer.strategy: pipeline; leave them out")
+            return self
+        if self.trainer.precision != "float32":
+            raise ValueError(
+                f"trainer.precision is {self.trainer.precision}; trainer.strategy pipeline computes in float32: leave "
+                f"it out"
+            )
+        if stages > self.num_layers:
+            raise ValueError(
+                f"cluster.stages is {stages} and model.num_layers is {self.num_layers}; give at most one stage per "
+                f"layer"
+            )
+        if workers not in (1, stages * ways):  # 1 is the default: the shape says how many
+            raise ValueError(
+                f"cluster.num_workers is {workers}, but {stages} stages x {ways} ways are {stages * ways} processes; "
+                f"leave num_workers out, or make them equal"
+            )
         return self
 
     @property
     def num_layers(self) -> int:
-        """Number of message-passing layers L, equal to the number of fanouts."""
+        """Number of message-passing layers L, equal to the number of fanouts where batches are sampled."""
+        if self.trainer.strategy == "pipeline" and self.model.num_layers is not None:
+            return self.model.num_layers
         return len(self.sampler.fanouts)
 
     def resolved(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One root for every error a user can cause or meet.
 
 A message names the object, what was found, what was expected, and the next step. The command line prints it as one
-sentence and ends with exit code 2.
+sentence and ends with exit code 2; after a :class:`ClusterError`, which nothing in the input caused, with 1.
 """
 
 
@@ -43,3 +43,7 @@ class MemoryBudgetError(GraphsysError):
 
 class DiskError(GraphsysError):
     """The operating system refused a read or a write (full disk, no permission, missing path)."""
+
+
+class ClusterError(GraphsysError):
+    """Workers, or the cluster they ran on, were lost while they worked; what they had saved is still there."""

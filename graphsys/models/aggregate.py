@@ -54,19 +54,24 @@ class _SumNeighbors(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, indptr: Tensor, indices: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         ctx.num_src = x.shape[0]
         ctx.save_for_backward(indptr, indices, weight)
-        return _segment_sum(x, indptr, indices, weight), x[: indptr.shape[0] - 1]
+        return segment_sum(x, indptr, indices, weight), x[: indptr.shape[0] - 1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         of_total, of_own = grads
         indptr, indices, weight = ctx.saved_tensors
         starts, destination, order = transposed(indptr, indices, num_src=ctx.num_src)
-        grad = _segment_sum(of_total, starts, destination, None if weight is None else weight[order])
+        grad = segment_sum(of_total, starts, destination, None if weight is None else weight[order])
         grad[: of_own.shape[0]] += of_own
         return grad, None, None, None
 
 
-def _segment_sum(x: Tensor, indptr: Tensor, indices: Tensor, weight: Tensor | None) -> Tensor:
+def segment_sum(x: Tensor, indptr: Tensor, indices: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return [n, D]: row i sums the rows ``indices[indptr[i]:indptr[i + 1]]`` of ``x``, [E] weighted if asked for.
+
+    ``indptr`` [n + 1] starts at 0 and has the type of ``indices`` [E]. Not differentiable through graphsys's own rule;
+    :func:`sum_neighbors` is.
+    """
     return functional.embedding_bag(indices, x, indptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
 
 

@@ -50,8 +50,8 @@ class GCNConv(SumConv):
             ConfigError: The hop carries no degrees.
         """
         degree, count = _checked(hop.in_degree), edge_counts(hop)
-        scale, own = _scale(degree), degree[: hop.num_dst]
-        loop = _scale(own)
+        scale, own = degree_scale(degree), degree[: hop.num_dst]
+        loop = degree_scale(own)
         weight = spread_to_edges(loop * _boost(own, count), hop) * scale[hop.indices]
         total, own_rows = sum_neighbors(self.lin(x) if self._is_narrowing else x, hop, weight)
         return self._finish(torch.addcmul(total, own_rows, loop.square()[:, None]))
@@ -64,12 +64,12 @@ class GCNConv(SumConv):
     def messages(self, x: Tensor, in_degree: Tensor | None) -> Tensor:
         """Return the sources' messages; see :class:`SumConv`."""
         values: Tensor = self.lin(x) if self._is_narrowing else x
-        return values * _scale(_checked(in_degree))[:, None]
+        return values * degree_scale(_checked(in_degree))[:, None]
 
     def update(self, total: Tensor, count: Tensor, x: Tensor, in_degree: Tensor | None) -> Tensor:
         """Return the destinations' outputs; see :class:`SumConv`."""
         degree = _checked(in_degree)
-        scale = _scale(degree)
+        scale = degree_scale(degree)
         values: Tensor = self.lin(x) if self._is_narrowing else x
         own = values * scale.square()[:, None]
         return self._finish(torch.addcmul(own, total, (scale * _boost(degree, count))[:, None]))
@@ -80,8 +80,9 @@ class GCNConv(SumConv):
         return functional.linear(total, self.lin.weight, self.bias)
 
 
-def _scale(degree: Tensor) -> Tensor:
-    return torch.rsqrt(degree.float() + 1)
+def degree_scale(in_degree: Tensor) -> Tensor:
+    """Return ``1 / sqrt(d + 1)`` [n] float32 of in-degrees [n]: what an edge weighs is the product of its ends'."""
+    return torch.rsqrt(in_degree.float() + 1)
 
 
 def _boost(degree: Tensor, count: Tensor) -> Tensor:

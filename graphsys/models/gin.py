@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from graphsys.models.aggregate import sum_neighbors
 from graphsys.models.base import LayerHop
+from graphsys.models.row_norm import RowNorm
 from graphsys.models.stack import StreamedStack, SumConv, widths
 
 
@@ -69,12 +70,3 @@ class GINConv(SumConv):
         x = x + self._first.bias if self._is_narrowing else self._first(x)
         out: Tensor = self.nn[1:](x)
         return out
-
-
-class RowNorm(nn.LayerNorm):
-    """A layer norm whose gradients are the same bit by bit for any number of threads."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return the rows [*, D] with mean 0 and variance 1, then scaled and moved by column."""
-        # torch's own gradients of the scale are summed by thread.
-        return functional.layer_norm(input, self.normalized_shape, eps=self.eps) * self.weight + self.bias

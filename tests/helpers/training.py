@@ -147,6 +147,13 @@ class MemoryFeed:
     def steps_per_epoch(self) -> int:
         return len(self._train)
 
+    @property
+    def batches_per_epoch(self) -> int:
+        return len(self._train)
+
+    def num_seeds(self, first: int, stop: int) -> int:
+        return sum(len(self._train[batch]) for batch in range(first, stop))
+
     def train(self, cursor: LoaderCursor) -> AbstractContextManager[Iterator[TensorBatch]]:
         def batches() -> Iterator[TensorBatch]:
             start = cursor.epoch * self.steps_per_epoch + cursor.next_batch_id

@@ -129,7 +129,7 @@ def test_a_training_that_goes_on_says_from_where(store: Path, tmp_path: Path) ->
     fit(run_config(store, tmp_path / "out", trainer={"epochs": 2, "keep": "last"}), progress=first)
     fit(run_config(store, tmp_path / "out", trainer={"epochs": 4, "keep": "last"}), progress=second)
     assert not [line for line in first.said if "going on" in line]
-    assert "going on from step 14 of 28" in second.said
+    assert "going on from batch 14 of 28" in second.said
 
 
 def test_more_epochs_continue_a_finished_run(store: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from graphsys.core.config import load_run, parse_run
+from graphsys.core.config import WHOLE_GRAPH_MODELS, load_run, parse_run
 from graphsys.core.errors import ConfigError
 
 MINIMAL = {"store": "a.gs", "out": "runs/a", "memory": "1GiB"}
@@ -113,3 +113,67 @@ def test_a_run_file_that_is_missing_or_binary_is_refused(tmp_path: Path) -> None
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_run(binary)
+
+
+@pytest.mark.parametrize("name", WHOLE_GRAPH_MODELS)
+def test_a_network_for_whole_graphs_is_refused_where_batches_are_sampled(name: str) -> None:
+    message = refused(model={"name": name, "num_layers": 32})
+    assert f"model.name is {name}, which is trained on the whole graph; set trainer.strategy to pipeline" in message
+
+
+def test_a_weight_decay_of_layers_is_refused_where_batches_are_sampled() -> None:
+    assert "trainer.layer_weight_decay needs trainer.strategy: pipeline" in refused(trainer={"layer_weight_decay": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("alpha", 1.5), ("alpha", -0.1), ("theta", 0), ("aggr", "max"), ("name", "gcnll")]
+)
+def test_a_wrong_value_of_a_deep_network_is_refused_by_key(key: str, value: object) -> None:
+    assert f"model.{key} is {value!r}" in refused(model={key: value})
+
+
+def pipeline(**changes: Any) -> dict[str, Any]:
+    """Return the sections of a pipeline of four layers."""
+    sections: dict[str, Any] = {
+        "model": {"name": "gcnii", "num_layers": 4},
+        "trainer": {"strategy": "pipeline"},
+        "cluster": {"stages": 2},
+    }
+    return {name: {**sections.get(name, {}), **changes.get(name, {})} for name in {**sections, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"num_layers": None}}, "model.num_layers is missing"),
+        ({"cluster": {"stages": 5}}, "cluster.stages is 5 and model.num_layers is 4"),
+        ({"cluster": {"ways": 2, "chunks": 5}}, "chunks is 5 and ways is 2"),
+        ({"cluster": {"num_workers": 3}}, "2 stages x 1 ways are 2 processes"),
+        ({"trainer": {"precision": "bfloat16"}}, "computes in float32"),
+    ],
+)
+def test_a_pipeline_that_does_not_fit_together_is_refused(changes: dict[str, Any], said: str) -> None:
+    assert said in refused(**pipeline(**changes))
+
+
+def test_stages_are_refused_without_a_pipeline() -> None:
+    assert "need trainer.strategy: pipeline" in refused(cluster={"stages": 2})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "chunks", "world_size"),
+    [
+        ({"stages": 1}, 1, 1),
+        ({"stages": 4}, 16, 4),
+        ({"stages": 1, "ways": 3}, 3, 3),
+        ({"stages": 2, "ways": 2}, 16, 4),
+        ({"stages": 2, "chunks": 6, "num_workers": 2}, 6, 2),
+    ],
+)
+def test_a_pipeline_has_four_chunks_per_process_and_one_stage_has_none_to_spare(
+    cluster: dict[str, Any], chunks: int, world_size: int
+) -> None:
+    run = parse_run({**MINIMAL, **pipeline(cluster=cluster)})
+    assert (run.cluster.num_chunks, run.cluster.world_size) == (chunks, world_size)
+    assert run.num_layers == 4
+    assert parse_run(run.resolved()) == run

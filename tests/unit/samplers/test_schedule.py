@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,25 @@ def test_an_empty_split_has_no_batches() -> None:
 def test_a_position_outside_the_schedule_is_refused(position: int) -> None:
     with pytest.raises(ConfigError, match=f"batch position {position} is outside the schedule of 18 batches"):
         schedule().seeds(position)
+
+
+@pytest.mark.parametrize("samples", ["fresh", "frozen"])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
+def test_the_shares_of_several_workers_are_together_the_batches_of_one(samples: str, world_size: int) -> None:
+    whole = schedule(samples)
+    shares = [replace(whole, rank=rank, world_size=world_size) for rank in range(world_size)]
+    found = {
+        (batch.epoch, batch.batch_id): batch.node.tolist()
+        for share in shares
+        for batch in map(share.seeds, range(share.num_batches))
+    }
+    expected = [whole.seeds(position) for position in range(whole.num_batches)]
+    assert found == {(batch.epoch, batch.batch_id): batch.node.tolist() for batch in expected}
+    assert sum(share.num_batches for share in shares) == whole.num_batches
+    assert {share.steps_per_epoch for share in shares} == {max(share.batches_per_epoch for share in shares)}
+
+
+def test_a_share_counts_its_own_batches_before_any_of_all() -> None:
+    share = replace(schedule(), rank=1, world_size=4)  # of 0 to 5 it takes 1 and 5
+    assert [share.index(batch_id) for batch_id in range(7)] == [0, 0, 1, 1, 1, 1, 2]
+    assert [share.num_seeds(first, first + 4) for first in (0, 4)] == [16, 5]

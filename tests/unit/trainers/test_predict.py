@@ -11,6 +11,7 @@ from helpers.trained import make_run, train_nothing
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError, MemoryBudgetError
 from graphsys.core.units import MIB
+from graphsys.models.base import BatchModel
 from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
@@ -252,6 +253,7 @@ def test_evaluation_reads_and_writes_what_was_foretold(
     small = make_run(run.store, tmp_path / "run", memory=memory, model={"name": name, "hidden": 64})
     train_nothing(small)
     network = open_trained(small).model
+    assert isinstance(network, BatchModel)
     told = infer_cost(
         replace(
             work,

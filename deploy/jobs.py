@@ -1,0 +1,161 @@
+"""A run as a Ray job: sent to a cluster's job server, its log followed, its exit code returned."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ClusterError, ConfigError, InputError
+from graphsys.deploy.bundle import entrypoint, fill_bundle
+from graphsys.deploy.ray_session import answer_or_refuse
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+T = TypeVar("T")
+
+_CALL_S = 60.0  # longest wait for one answer of the job server
+_LOST_S = 60.0  # and for a server that does not answer at all, once the job is sent
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutcome:
+    """How a job ended."""
+
+    job: str  # its id on the cluster
+    status: str  # SUCCEEDED, FAILED, STOPPED
+    exit_code: int
+    log: str
+
+
+class StoppedFollowingError(KeyboardInterrupt):
+    """Ctrl-C came while a log was followed; the job goes on."""
+
+
+def submit(
+    run: RunConfig, address: str, show: Callable[[str], None], *, wheel: Path | None = None, as_json: bool = False
+) -> JobOutcome:
+    """Run a training as a job of the cluster at ``address``, and return how it ended.
+
+    Args:
+        address: of the job server, such as http://127.0.0.1:8265.
+        show: is given new text of the log, and what there is to say of the job.
+        wheel: of graphsys, for a cluster that does not have it.
+        as_json: the job ends its log with one line of JSON.
+
+    Raises:
+        ConfigError: The address does not answer, or refuses the job.
+        InputError: There is no such wheel.
+        ClusterError: The job server was lost.
+        StoppedFollowingError: Ctrl-C; the message says how to go on.
+    """
+    if wheel is not None and (wheel.suffix != ".whl" or not wheel.is_file()):
+        raise InputError(f"--wheel {wheel} is no wheel; make one with `make wheel`, and give dist/graphsys-*.whl")
+    client = _client(address)
+    with _bundle(run) as folder:
+        environment: dict[str, Any] = {"working_dir": str(folder)}
+        if wheel is not None:
+            environment["py_modules"] = [str(wheel.absolute())]
+        job = _sent(client, address, entrypoint(as_json=as_json), environment)
+    show(f"job {job} on {address}; its page: {address.rstrip('/')}/#/jobs/{job}\n")
+    try:
+        return _follow(client, address, job, show)
+    except KeyboardInterrupt:
+        raise StoppedFollowingError(
+            f"job {job} goes on without being followed; see it with `ray job logs {job} --follow --address {address}`, "
+            f"end it with `ray job stop {job} --address {address}`"
+        ) from None
+
+
+def _client(address: str) -> "JobSubmissionClient":
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(f"--address is '{address}'; give the job server's, such as http://127.0.0.1:8265")
+    answer_or_refuse(address, key="--address")
+    try:
+        from ray.job_submission import JobSubmissionClient
+
+        return _within(_CALL_S, lambda: JobSubmissionClient(address))
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        raise ConfigError(f"--address {address} answers, but not as a Ray job server: {_line(error)}") from error
+
+
+@contextmanager
+def _bundle(run: RunConfig) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="graphsys-job-"))
+    try:
+        fill_bundle(folder, run)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sent(client: "JobSubmissionClient", address: str, command: str, environment: dict[str, Any]) -> str:
+    try:
+        return _within(_CALL_S, lambda: client.submit_job(entrypoint=command, runtime_env=environment))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--address {address} refused the job: {_line(error)}") from error
+
+
+def _follow(client: "JobSubmissionClient", address: str, job: str, show: Callable[[str], None]) -> JobOutcome:
+    shown, answered = "", time.monotonic()
+    while True:
+        try:
+            info = _within(_CALL_S, lambda: client.get_job_info(job))
+            log = _within(_CALL_S, lambda: client.get_job_logs(job))
+            answered = time.monotonic()
+        except (OSError, RuntimeError) as error:
+            if time.monotonic() - answered > _LOST_S:
+                raise ClusterError(
+                    f"{address} has not answered for {_LOST_S:.0f} s ({_line(error)}); what became of job {job} is not "
+                    f"known. Submit the run again to go on from its newest checkpoint"
+                ) from error
+            time.sleep(_POLL_S)
+            continue
+        if log.startswith(shown) and len(log) > len(shown):
+            show(log[len(shown) :])
+            shown = log
+        if info.status.is_terminal():
+            code = info.driver_exit_code
+            done = str(info.status) == "SUCCEEDED"
+            if not done and info.message and code is None:
+                show(f"{info.message}\n")
+            exit_code = code if code is not None else 0 if done else 1
+            return JobOutcome(job=job, status=str(info.status), exit_code=exit_code, log=log)
+        time.sleep(_POLL_S)
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Return what ``call`` returns; Ray's client sets no limit to its waits.
+
+    Raises:
+        TimeoutError: It did not return in time; its thread is left behind.
+    """
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised in the calling thread
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="graphsys-job-call", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    return found[0]
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

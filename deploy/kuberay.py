@@ -1,0 +1,121 @@
+"""A run as a KubeRay RayJob: the manifest that ``kubectl apply`` takes.
+
+Source:
+    KubeRay API reference, ray.io/v1 RayJob (RayJobSpec, RayClusterSpec).
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError
+from graphsys.core.units import GIB, MIB
+from graphsys.deploy.bundle import RUN_NAME, entrypoint, run_text
+
+_INTERPRETERS = 2 * GIB  # of a pod, beside run.memory: interpreters with torch, and Ray's own processes
+_RUN_VARIABLE = "GRAPHSYS_RUN"
+_REMOTE = ("http://", "https://", "s3://", "gs://", "abfss://", "azure://", "hdfs://")
+
+
+def ray_job(
+    run: RunConfig,
+    *,
+    image: str,
+    ray_version: str,
+    name: str | None = None,
+    wheel: str | None = None,
+    code: str | None = None,
+    volume: str | None = None,
+) -> str:
+    """Return the manifest as YAML; the run file travels in it.
+
+    Args:
+        image: container image with Ray, and with graphsys unless ``wheel`` brings it.
+        ray_version: of that image.
+        name: of the job; from the run's folder by default.
+        wheel: address of graphsys's wheel.
+        code: address of a .zip of the user's model code.
+        volume: "claim:/path" of the volume that holds the store and receives what the run writes.
+
+    Raises:
+        ConfigError: An argument is not of that form.
+    """
+    for option, address in (("--wheel", wheel), ("--code", code)):
+        if address is not None and not address.startswith(_REMOTE):
+            raise ConfigError(f"{option} is '{address}'; pods fetch it themselves: give an address such as https://...")
+    environment: dict[str, Any] = {"env_vars": {_RUN_VARIABLE: run_text(run)}}
+    if code is not None:
+        environment["working_dir"] = code
+    if wheel is not None:
+        environment["py_modules"] = [wheel]
+    manifest = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": name or _name(run)},
+        "spec": {
+            "entrypoint": f"printenv {_RUN_VARIABLE} > {RUN_NAME} && {entrypoint(as_json=False)}",
+            "runtimeEnvYAML": yaml.safe_dump(environment, sort_keys=False, allow_unicode=True),
+            "submissionMode": "K8sJobMode",
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": 600,
+            "rayClusterSpec": _cluster(run, image, ray_version, _volume(volume)),
+        },
+    }
+    return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+
+
+def _name(run: RunConfig) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", run.out.name.lower()).strip("-")
+    return f"graphsys-{words or 'run'}"[:47].rstrip("-")  # KubeRay adds to it, and 63 characters are the limit
+
+
+def _volume(volume: str | None) -> tuple[str, str] | None:
+    if volume is None:
+        return None
+    claim, _, path = volume.partition(":")
+    if not claim or not path.startswith("/"):
+        raise ConfigError(f"--volume is '{volume}'; write it as claim:/path, such as graphs:/data")
+    return claim, path
+
+
+def _cluster(run: RunConfig, image: str, ray_version: str, volume: tuple[str, str] | None) -> dict[str, Any]:
+    workers = run.cluster.num_workers
+    head = _pod("ray-head", image, {"cpu": "2", "memory": _memory(run)}, volume)
+    resources = {"cpu": str(max(run.cluster.threads, 1)), "memory": _memory(run)}
+    if run.trainer.device == "cuda":
+        resources["nvidia.com/gpu"] = "1"
+    return {
+        "rayVersion": ray_version,
+        # The head plans and evaluates; without CPUs for Ray no worker is put there.
+        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+        "workerGroupSpecs": [
+            {
+                "groupName": "workers",
+                "replicas": workers,
+                "minReplicas": workers,
+                "maxReplicas": workers,
+                "rayStartParams": {},
+                "template": _pod("ray-worker", image, resources, volume),
+            }
+        ],
+    }
+
+
+def _memory(run: RunConfig) -> str:
+    return f"{-(-(run.memory + _INTERPRETERS) // MIB)}Mi"
+
+
+def _pod(name: str, image: str, resources: dict[str, str], volume: tuple[str, str] | None) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": name,
+        "image": image,
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
+    }
+    spec: dict[str, Any] = {"containers": [container]}
+    if volume is not None:
+        claim, path = volume
+        container["volumeMounts"] = [{"name": "graphs", "mountPath": path}]
+        spec["volumes"] = [{"name": "graphs", "persistentVolumeClaim": {"claimName": claim}}]
+    return {"spec": spec}

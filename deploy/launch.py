@@ -1,0 +1,194 @@
+"""Training under Ray: starts the workers of a run, shows what they do, has lost ones replaced, returns the result."""
+
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import graphsys
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ClusterError, ConfigError
+from graphsys.core.progress import Progress
+from graphsys.deploy.ray_session import Cluster, cluster_of, own_cpus
+from graphsys.deploy.relay import Replay
+from graphsys.deploy.worker import progress_path, read_refusal, work
+from graphsys.storage.files import claimed_folder, make_folder
+from graphsys.storage.store_check import StoreCheck
+from graphsys.trainers.data_parallel import check_workers
+from graphsys.trainers.fit import skipped_result
+from graphsys.trainers.opening import Training, open_training
+from graphsys.trainers.outcome import read_outcome
+from graphsys.trainers.result import TrainResult
+from graphsys.trainers.resume import forget
+from graphsys.trainers.run_folder import RunFolder
+from graphsys.trainers.window_maker import remove_all_windows
+
+_POLL_S = 0.2
+
+
+def needs_cluster(run: RunConfig) -> bool:
+    """Whether the run trains under Ray, and not in this process."""
+    return run.cluster.world_size > 1 or run.cluster.address != "local"
+
+
+def launch(
+    run: RunConfig,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    check: StoreCheck | None = None,
+    on_start: Callable[[], object] | None = None,
+) -> TrainResult:
+    """Train under Ray to the end and return what came out; see :func:`graphsys.trainers.fit.fit`.
+
+    The run's folder and its store must lie where every worker sees them. Workers that are lost are replaced
+    ``cluster.max_failures`` times; all then go on from the newest checkpoint, and end with the same weights.
+
+    Raises:
+        ConfigError: The cluster does not answer, or has too few CPUs or GPUs.
+        ClusterError: Workers were lost more often than that, or the cluster was.
+        GraphsysError: A worker's refusal; as :func:`graphsys.trainers.fit.fit`.
+    """
+    with claimed_folder(run.out):
+        job = open_training(run, overwrite=overwrite)
+        if job.earlier is not None and job.finished:
+            return skipped_result(run, job.earlier)
+        _refuse_early(job)
+        check = check or job.check(progress)
+        if overwrite:
+            forget(run)
+            remove_all_windows(run.out)
+        check.remember(RunFolder(run.out).store_checked)
+        if on_start is not None:
+            on_start()
+        _train(_absolute(run), progress)
+        result = read_outcome(run)
+        shutil.rmtree(RunFolder(run.out).cluster, ignore_errors=True)
+        return replace(result, stages={**result.stages, "check": check.report})
+
+
+def _absolute(run: RunConfig) -> RunConfig:
+    return run.model_copy(update={"store": run.store.absolute(), "out": run.out.absolute()})
+
+
+def _refuse_early(job: Training) -> None:
+    """Refuse what can be refused before a cluster is there."""
+    run = job.run
+    if run.trainer.strategy == "minibatch":
+        check_workers(run, job.store, run.cluster.num_workers)
+    if run.cluster.address == "local":
+        _check_cpus(run, own_cpus(), "this machine")
+
+
+def _check_cpus(run: RunConfig, cpus: int, where: str) -> None:
+    workers, each = run.cluster.world_size, max(run.cluster.threads, 1)
+    if workers * each > cpus:
+        raise ConfigError(
+            f"cluster.num_workers is {workers}, each with {each} CPU{'s' if each > 1 else ''}, and {where} has {cpus} "
+            f"in all; lower cluster.num_workers{' or cluster.threads' if each > 1 else ''}, or name a larger "
+            f"cluster in cluster.address"
+        )
+
+
+def _train(run: RunConfig, progress: Progress) -> None:
+    folder = RunFolder(run.out).cluster
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier launch told
+    make_folder(folder)
+    with cluster_of(run, progress) as cluster:
+        if cluster.dashboard:
+            progress.message(f"Ray dashboard: http://{cluster.dashboard}")
+        _check_cpus(run, cluster.cpus, "the cluster")
+        resolved = _with_device(run, cluster)
+        replay = Replay(progress_path(folder), progress)
+        progress.message(f"starting {run.cluster.world_size} workers")
+        try:
+            error = _fit_beside(resolved, folder, replay)
+        finally:
+            replay.close()
+    if (refusal := read_refusal(folder)) is not None:
+        raise refusal
+    if error is not None:
+        raise _lost(run, error) from error
+
+
+def _with_device(run: RunConfig, cluster: Cluster) -> RunConfig:
+    """Return the run with the device that all its workers have, so that they talk over one transport."""
+    workers, wanted = run.cluster.world_size, run.trainer.device
+    if wanted == "cuda" and cluster.gpus < workers:
+        raise ConfigError(
+            f"trainer.device is cuda and cluster.num_workers is {workers}, but the cluster has {cluster.gpus} GPUs; "
+            f"each worker takes one: lower cluster.num_workers, or set trainer.device to cpu"
+        )
+    device = "cuda" if wanted != "cpu" and cluster.gpus >= workers else "cpu"
+    return run.model_copy(update={"trainer": run.trainer.model_copy(update={"device": device})})
+
+
+def _fit_beside(run: RunConfig, folder: Path, replay: Replay) -> Exception | None:
+    """Run Ray's trainer in a thread, and show what the workers say meanwhile; return the error that it ended with.
+
+    In this thread Ray would take over Ctrl-C, and end in silence.
+    """
+    trainer = _trainer(run, folder)
+    ended: list[Exception] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told where the workers were started
+            ended.append(error)
+
+    thread = threading.Thread(target=fit, name="graphsys-launch", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL_S)
+        replay.poll()
+    replay.poll()
+    return ended[0] if ended else None
+
+
+def _trainer(run: RunConfig, folder: Path) -> Any:
+    import sys
+
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig, LoggingConfig, ScalingConfig
+    from ray.train.v2.api.config import RunConfig as RayRunConfig
+
+    cluster, gpu = run.cluster, run.trainer.device == "cuda"
+    resources = {"CPU": float(max(cluster.threads, 1)), **({"GPU": 1.0} if gpu else {})}
+    config = {
+        "run": run.resolved(),
+        "folder": str(folder),
+        "path": [path for path in sys.path if path],
+        "version": graphsys.__version__,
+    }
+    settings: Any = RayRunConfig(
+        name=f"graphsys-{uuid.uuid4().hex[:8]}",
+        storage_path=str(folder / "ray"),
+        failure_config=FailureConfig(max_failures=cluster.max_failures, controller_failure_limit=cluster.max_failures),
+        logging_config=LoggingConfig(log_level="ERROR"),
+    )
+    return TorchTrainer(
+        work,
+        train_loop_config=config,
+        torch_config=TorchConfig(timeout_s=max(int(cluster.timeout), 1)),
+        scaling_config=ScalingConfig(num_workers=cluster.world_size, use_gpu=gpu, resources_per_worker=resources),
+        run_config=settings,
+    )
+
+
+def _lost(run: RunConfig, error: Exception) -> ClusterError:
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    last = [f"worker {rank}: {_last_line(failure)}" for rank, failure in sorted(failures.items())]
+    what = "; ".join(last) or _last_line(error)
+    return ClusterError(
+        f"{run.out}: training broke off although its workers were started {run.cluster.max_failures} more times "
+        f"(cluster.max_failures): {what}. Run the same command again to go on from the newest checkpoint"
+    )
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,204 @@
+"""A Ray cluster for the time of one training: one of this machine's own, or one that runs elsewhere."""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError
+from graphsys.core.progress import Progress
+
+CONNECT_S = 10.0  # longest wait for a cluster's address to answer
+
+# Ray reads these when it is loaded or when its processes start; what the user has set stays.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from warning that it will change a default
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stay where relative imports of the user's code work
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What a connected cluster has."""
+
+    cpus: int
+    gpus: int
+    dashboard: str | None  # address of its web page
+
+
+@contextmanager
+def cluster_of(run: RunConfig, progress: Progress) -> Iterator[Cluster]:
+    """Connect to the cluster of a run while the block runs; ``local`` starts one here, and ends it.
+
+    Raises:
+        ConfigError: It does not answer, or this process is connected to another one.
+    """
+    embedded = run.cluster.address == "local"
+    with (
+        _environment(_QUIET | (_embedded() if embedded else {})),
+        _started_here(progress) if embedded else _connected(run.cluster.address) as cluster,
+    ):
+        yield cluster
+
+
+def own_cpus() -> int:
+    """Return the number of cores that this process may use, which are the CPUs of a cluster of its own."""
+    return len(os.sched_getaffinity(0))
+
+
+def _embedded() -> dict[str, str]:
+    return {
+        # Ray listens on every interface, whatever it is told; who calls is asked for a token that only the session's
+        # processes know. Without these two Ray would leave one in the home folder, for later clusters to ask for.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": uuid.uuid4().hex,
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+
+
+@contextmanager
+def _started_here(progress: Progress) -> Iterator[Cluster]:
+    progress.message("starting Ray on this machine")
+    # Not below the run's folder: the names of Ray's sockets may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="graphsys-ray-"))
+    try:
+        with _python_path():
+            opened = _initialised(
+                address="local",
+                num_cpus=own_cpus(),
+                include_dashboard=False,
+                dashboard_host="127.0.0.1",
+                _temp_dir=str(folder),
+            )
+        with opened as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Cluster]:
+    if address != "auto":
+        answer_or_refuse(address, key="cluster.address")
+    with _initialised(address=address) as cluster:
+        yield cluster
+
+
+def answer_or_refuse(address: str, *, key: str) -> None:
+    """Return when something listens at ``address``.
+
+    Raises:
+        ConfigError: Nothing does within ten seconds, or it is no address.
+    """
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    port = port or {"http": 80, "https": 443}.get(parts.scheme)
+    if host is None or port is None:
+        raise ConfigError(f"{key} is '{address}', which names no host and port; write it as host:port")
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"{key} {address} does not answer ({error.strerror or error}); start the cluster with `ray start --head`, "
+            f"or mend the address"
+        ) from error
+
+
+def _initialised(**arguments: Any) -> "_Session":
+    return _Session(arguments)
+
+
+class _Session:
+    """``ray.init`` and ``ray.shutdown``; the handlers of signals are the caller's own in between."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._arguments = arguments
+
+    def __enter__(self) -> Cluster:
+        import ray
+
+        if ray.is_initialized():
+            raise ConfigError("this process is connected to a Ray cluster already; call ray.shutdown() first")
+        with _own_signals():
+            try:
+                context = ray.init(
+                    **self._arguments,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    namespace="graphsys",
+                )
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise ConfigError(
+                    f"cluster.address {self._arguments['address']} cannot be used: {reason}; see `ray status` there, "
+                    f"or use `graphsys submit` from a machine outside the cluster"
+                ) from error
+        count: Callable[[], dict[str, float]] = ray.cluster_resources
+        has = count()
+        return Cluster(
+            cpus=int(has.get("CPU", 0)), gpus=int(has.get("GPU", 0)), dashboard=context.dashboard_url or None
+        )
+
+    def __exit__(self, *_error: object) -> None:
+        import ray
+
+        with _own_signals():
+            ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _python_path() -> Iterator[None]:
+    """Let the processes that are started here find the modules that this one finds."""
+    import sys
+
+    found = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = found
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that are not set while the block runs."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)

@@ -1,0 +1,54 @@
+from pathlib import Path
+from typing import Any
+
+import yaml
+from helpers.training import run_config
+
+from graphsys.core.config import parse_run
+from graphsys.deploy.kuberay import ray_job
+
+
+def manifest(**options: Any) -> dict[str, Any]:
+    cluster = {"num_workers": 4, "threads": 2}
+    run = run_config(Path("/data/s.gs"), Path("/data/My Run_7"), cluster=cluster, trainer={"device": "cuda"})
+    tree: dict[str, Any] = yaml.safe_load(ray_job(run, image="me/graphsys:1", ray_version="2.60.0", **options))
+    return tree
+
+
+def test_a_manifest_is_a_ray_job_with_the_published_fields() -> None:
+    tree = manifest()
+    assert (tree["apiVersion"], tree["kind"]) == ("ray.io/v1", "RayJob")
+    assert tree["metadata"] == {"name": "graphsys-my-run-7"}
+    spec = tree["spec"]
+    assert set(spec) == {
+        "entrypoint", "runtimeEnvYAML", "submissionMode", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
+        "rayClusterSpec",
+    }  # fmt: skip
+    assert spec["submissionMode"] == "K8sJobMode"
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["entrypoint"].startswith("printenv GRAPHSYS_RUN > run.yaml && ")
+    assert spec["entrypoint"].endswith("python -m graphsys.cli train run.yaml")
+
+
+def test_the_run_travels_in_the_runtime_environment() -> None:
+    environment = yaml.safe_load(manifest()["spec"]["runtimeEnvYAML"])
+    assert set(environment) == {"env_vars"}
+    run = parse_run(yaml.safe_load(environment["env_vars"]["GRAPHSYS_RUN"]))
+    assert (run.cluster.address, run.cluster.num_workers) == ("auto", 4)
+    sent = manifest(wheel="https://x.org/g.whl", code="s3://b/code.zip")["spec"]["runtimeEnvYAML"]
+    assert yaml.safe_load(sent) == {
+        **environment, "working_dir": "s3://b/code.zip", "py_modules": ["https://x.org/g.whl"]
+    }  # fmt: skip
+
+
+def test_every_worker_gets_a_pod_with_its_cores_its_memory_and_a_gpu() -> None:
+    spec = manifest(volume="graphs:/data")["spec"]["rayClusterSpec"]
+    (group,) = spec["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (4, 4, 4)
+    pod = group["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"cpu": "2", "memory": "2112Mi", "nvidia.com/gpu": "1"}
+    assert container["volumeMounts"] == [{"name": "graphs", "mountPath": "/data"}]
+    assert pod["volumes"] == [{"name": "graphs", "persistentVolumeClaim": {"claimName": "graphs"}}]
+    assert spec["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert spec["rayVersion"] == "2.60.0"

@@ -1,0 +1,200 @@
+"""The training loop of a pipeline, as every process runs it: epochs, validations, checkpoints, logs."""
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError
+from graphsys.core.progress import Progress, task
+from graphsys.storage.files import write_bytes
+from graphsys.storage.manifest import Manifest, canonical
+from graphsys.trainers.checkpoint import KIND, Checkpoint, checkpoint_path, prune_checkpoints
+from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
+from graphsys.trainers.logs import RunLog
+from graphsys.trainers.objective import Objective
+from graphsys.trainers.pipeline.runtime import EpochResult, Runtime
+from graphsys.trainers.pipeline.saved import StageFiles
+from graphsys.trainers.pipeline.scoring import Scorer
+from graphsys.trainers.run_folder import RunFolder, training_identity
+from graphsys.trainers.state import detached
+
+TURNS_NAME = "turns.json"  # among the logs: every process's turns in the last epoch
+_COUNTED = ("boundary", "exchange", "reduce")
+
+
+class PipelineTraining:
+    """One process's view of a training; process 0 writes the logs, all write checkpoints together.
+
+    Args:
+        scorer: Of the validation split; None where it is empty.
+        parents: Fingerprints of what the training is made from.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        runtime: Runtime,
+        files: StageFiles,
+        objective: Objective,
+        scorer: Scorer | None,
+        *,
+        parents: dict[str, str],
+    ) -> None:
+        self._run = run
+        self._runtime = runtime
+        self._files = files
+        self._objective = objective
+        self._scorer = scorer
+        self._parents = parents
+        self._history: list[EpochRecord] = []  # the epochs finished
+        self._best: dict[str, Tensor] | None = None  # own weights of the best validation
+        self._log_lines = 0
+
+    @property
+    def _leads(self) -> bool:
+        return self._runtime.links.rank == 0
+
+    def start(self, earlier: Checkpoint | None) -> None:
+        """Take over an earlier checkpoint, if any, and have a snapshot; all processes take part.
+
+        Where there is none, the messages of an exact forward pass are the first snapshot.
+        """
+        known = False
+        if earlier is not None:
+            self._best = self._files.load(earlier)
+            self._history = [EpochRecord(**record) for record in earlier.state["history"]]
+            self._log_lines = int(earlier.state["log_lines"])
+            known = self._files.load_history(earlier)
+        # A checkpoint of one chunk has no snapshot; all processes see the same one.
+        if not known and self._runtime.stage.histories.graph.num_slots > 1:
+            self._runtime.run_exactly(into_snapshot=True)
+
+    def run(self, progress: Progress) -> Path:
+        """Train to the end; return the final checkpoint."""
+        config = self._run.trainer
+        with self._open_log() as log, task(progress, "train", config.epochs - len(self._history), "epochs") as bar:
+            if self._history:
+                progress.message(f"going on from epoch {len(self._history):,} of {config.epochs:,}")
+            while not should_stop(config, self._history):
+                self._run_epoch(log)
+                bar.note(_note(self._history[-1]))
+                bar.advance()
+                done = should_stop(config, self._history)
+                if len(self._history) % config.checkpoint_every == 0 and not done:
+                    self._save(log, final=False)
+            return self._save(log, final=True)
+
+    def _open_log(self) -> AbstractContextManager[RunLog | None]:
+        if not self._leads:
+            return nullcontext()
+        return RunLog(RunFolder(self._run.out).logs, num_lines=self._log_lines, step=len(self._history))
+
+    def _run_epoch(self, log: RunLog | None) -> None:
+        config, epoch = self._run.trainer, len(self._history)
+        lr = learning_rate(config, epoch, self._history)
+        for group in self._runtime.optimizer.param_groups:
+            group["lr"] = lr
+        started = time.perf_counter()
+        result = self._runtime.run_epoch(epoch)
+        loss, account = self._add_up(result)
+        seconds = time.perf_counter() - started
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss}")
+        val = self._validate(epoch)
+        rank = self._objective.rank(val) if val else None
+        record = EpochRecord(epoch=epoch, lr=lr, train={"loss": loss}, val=val or None, rank=rank)
+        self._history.append(record)
+        if rank is not None and config.keep == "best" and best_epoch(self._history) == epoch:
+            self._best = detached(self._files.weights)
+        if log is not None:
+            values = {"epoch": epoch, "lr": lr, "train": record.train, **({"val": val} if val else {})}
+            log.write("epoch", epoch + 1, {**values, "seconds": seconds, "pipeline": account})
+        if should_stop(config, self._history):
+            self._write_turns(result)
+
+    def _add_up(self, result: EpochResult) -> tuple[float, dict[str, Any]]:
+        """Return the epoch's loss over the whole graph, and what all processes sent, computed and waited."""
+        links = self._runtime.links
+        world = links.shape.world_size
+        sums = torch.zeros(1 + len(_COUNTED) + 2 * world, dtype=torch.float64)
+        sums[0] = result.loss
+        sums[1 : 1 + len(_COUNTED)] = torch.tensor([getattr(result.traffic, name) for name in _COUNTED])
+        sums[1 + len(_COUNTED) + links.rank] = result.clock.busy_s
+        sums[1 + len(_COUNTED) + world + links.rank] = result.clock.wait_s
+        loss, *rest = links.sum_over_all(sums).tolist()
+        sent, times = rest[: len(_COUNTED)], rest[len(_COUNTED) :]
+        account = {
+            "bytes_sent": {name: int(count) for name, count in zip(_COUNTED, sent, strict=True)},
+            "busy_s": times[:world],
+            "wait_s": times[world:],
+        }
+        return loss, account
+
+    def _write_turns(self, result: EpochResult) -> None:
+        gathered = self._runtime.links.gather([turn.as_dict() for turn in result.clock.slots])
+        if self._leads:
+            write_bytes(RunFolder(self._run.out).logs / TURNS_NAME, canonical(gathered) + b"\n")
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        due = (epoch + 1) % self._run.trainer.eval_every == 0 or epoch + 1 == self._run.trainer.epochs
+        if self._scorer is None or not due:
+            return {}
+        found = self._scorer.score()["val"]
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise self._diverged(f"the {name} of the validation became {value}")
+        return found
+
+    def _save(self, log: RunLog | None, *, final: bool) -> Path:
+        epoch = len(self._history)
+        spoilt = [name for name, weight in self._files.weights.items() if not torch.isfinite(weight).all()]
+        if spoilt:
+            raise self._diverged(f"the weights {spoilt[0]} are no numbers any more")
+        if log is not None:
+            log.write("checkpoint", epoch, {"epoch": epoch, "final": final})
+            log.flush()
+            self._log_lines = log.num_lines
+        folder = RunFolder(self._run.out).checkpoints
+        common = {
+            "step": epoch,
+            "history": [asdict(record) for record in self._history],
+            "log_lines": self._log_lines,
+        }
+        path = self._files.save(checkpoint_path(folder, epoch), common, self._best, self._manifest(final=final))
+        if self._leads:
+            prune_checkpoints(folder)
+        return path
+
+    def _manifest(self, *, final: bool) -> Manifest:
+        epoch, best = len(self._history), best_epoch(self._history)
+        content: Mapping[str, Any] = {
+            "step": epoch,
+            "epoch": epoch,
+            "cursor": {"epoch": epoch, "next_batch_id": 0},
+            "final": final,
+            "chosen": "best" if final and self._best is not None else "last",
+            "best_epoch": best,
+            "metrics": {
+                "train": self._history[-1].train if self._history else None,
+                "val": None if best is None else self._history[best].val,
+            },
+        }
+        return Manifest(kind=KIND, config=training_identity(self._run), parents=self._parents, content=dict(content))
+
+    def _diverged(self, what: str) -> ConfigError:
+        return ConfigError(
+            f"training broke off in epoch {len(self._history)}: {what}; lower trainer.lr (now {self._run.trainer.lr:g})"
+        )
+
+
+def _note(record: EpochRecord) -> str:
+    shown = {"loss": record.train["loss"], **{f"val {name}": value for name, value in (record.val or {}).items()}}
+    return f"epoch {record.epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

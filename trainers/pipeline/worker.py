@@ -1,0 +1,164 @@
+"""One process of a run whose strategy is ``pipeline``: what a launcher starts S * W times, or once in process."""
+
+from dataclasses import dataclass
+
+import torch
+
+from graphsys.core.config import RunConfig
+from graphsys.core.errors import ConfigError
+from graphsys.core.metrics import measure
+from graphsys.core.progress import SILENT, Progress
+from graphsys.core.types import SPLITS
+from graphsys.models.layered import LayeredModel
+from graphsys.trainers.calls import record_call
+from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
+from graphsys.trainers.device import exact_torch
+from graphsys.trainers.objective import training_nodes
+from graphsys.trainers.opening import Training, open_training
+from graphsys.trainers.outcome import write_stages
+from graphsys.trainers.pipeline.assemble import GraphData, assemble
+from graphsys.trainers.pipeline.buffers import Buffers
+from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.exact import spill_folder
+from graphsys.trainers.pipeline.links import Links
+from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
+from graphsys.trainers.pipeline.runtime import Runtime
+from graphsys.trainers.pipeline.saved import StageFiles
+from graphsys.trainers.pipeline.scoring import Scorer
+from graphsys.trainers.pipeline.shape import Shape
+from graphsys.trainers.pipeline.stage_cut import StageCut, equal_cut
+from graphsys.trainers.pipeline.training import PipelineTraining
+from graphsys.trainers.resume import forget
+from graphsys.trainers.run_folder import RunFolder, write_config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Process:
+    """One process, assembled."""
+
+    runtime: Runtime
+    table: ChunkTable
+    data: GraphData
+
+
+def train_worker(
+    run: RunConfig,
+    *,
+    rank: int,
+    world_size: int,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+    cut: StageCut | None = None,
+) -> None:
+    """Train to the end, with the same call on all processes; checkpoints and logs are in the run's folder then.
+
+    torch.distributed's default group must be up where ``world_size`` is more than 1, and the caller of all processes
+    holds the claim of the run's folder. A call that was interrupted, even killed, is continued by the next one, with
+    any number of stages and ways; with the same shape it ends with the same bits.
+
+    Args:
+        rank: Of this process: stage * ways + way.
+        progress: Shows what process 0 does; the others' may be silent.
+        overwrite: Train anew where the folder holds a training.
+        cut: Which layers each stage runs; None: as many each. The same on all processes, and free to change between a
+            call and its continuation.
+
+    Raises:
+        ConfigError: The run does not fit the store, the number of processes or the network, or the loss is no number.
+        StaleArtefactError: The folder holds a training of another store or with other settings.
+        ClusterError: Another process ended or hangs.
+        ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
+    """
+    shape = Shape.of(run)
+    shape.check_world_size(world_size)
+    links = Links(shape, rank, run.cluster.timeout)
+    job = open_training(run, overwrite=overwrite)
+    links.share(None, 0)  # every process has seen the same checkpoints before any is written or removed
+    if job.finished:
+        return
+    if links.rank == 0:
+        check = job.check(progress)
+        if overwrite:
+            forget(run)
+        write_config(run)
+        check.remember(RunFolder(run.out).store_checked)
+        step = 0 if job.earlier is None else job.earlier.step
+        record_call(RunFolder(run.out).logs, step=step, device=str(job.device))
+    with exact_torch(job.device, _threads(run, links)), measure("train") as report:
+        process = _open(job, links, progress, cut or equal_cut(run.num_layers, links.shape.stages))
+        files = StageFiles(process.runtime, process.table, process.data.x.shape[1])
+        val = job.store.split(job.node_type, "val")
+        scorer = _scorer(job, process, "val") if val.size else None
+        training = PipelineTraining(run, process.runtime, files, job.objective, scorer, parents=job.parents)
+        training.start(job.earlier)
+        training.run(progress)
+    if rank == 0 and world_size > 1:
+        write_stages(run, {"train": report})
+
+
+def _threads(run: RunConfig, links: Links) -> int:
+    """Return torch's threads; several processes take what their launcher gave each, unless the run says how many."""
+    if run.trainer.threads or links.shape.world_size == 1:
+        return run.trainer.threads
+    return torch.get_num_threads()
+
+
+def _open(job: Training, links: Links, progress: Progress, cut: StageCut) -> _Process:
+    run, store = job.run, job.store
+    model = job.model
+    if not isinstance(model, LayeredModel):
+        raise ConfigError("trainer.strategy is pipeline, which needs a network of layers; see model.name")
+    topology = store.topology(store.edge_type_within(job.node_type))
+    if links.rank == 0:
+        table = ensure_partition(run, links.shape, topology, store.fingerprint, progress)
+        links.share(None, 0)
+    else:
+        links.share(None, 0)
+        table = read_partition(run, links.shape, store.fingerprint)
+    data = GraphData(
+        topology=topology,
+        x=store.features(job.node_type).memmap(),
+        y=store.labels(job.node_type),
+        train=training_nodes(store, job.node_type),
+    )
+    model.to(job.device)
+    runtime = assemble(
+        model,
+        data,
+        table,
+        links,
+        cut=cut,
+        objective=job.objective,
+        config=run.trainer,
+        allocate=Buffers(spill_folder(run.out), run.memory, job.device).allocate,
+        device=job.device,
+    )
+    return _Process(runtime=runtime, table=table, data=data)
+
+
+def _scorer(job: Training, process: _Process, *names: str) -> Scorer:
+    splits = {name: job.store.split(job.node_type, name) for name in names}
+    return Scorer(
+        runtime=process.runtime, table=process.table, objective=job.objective, y=process.data.y, splits=splits
+    )
+
+
+def evaluate_worker(
+    run: RunConfig, *, rank: int, world_size: int, progress: Progress = SILENT
+) -> dict[str, dict[str, float]]:
+    """Return the exact metrics of the run's final checkpoint by split and name, with the same call on all processes.
+
+    Raises:
+        ArtefactError: Training has not finished.
+        StaleArtefactError, ConfigError, ClusterError: As :func:`train_worker`.
+    """
+    shape = Shape.of(run)
+    shape.check_world_size(world_size)
+    links = Links(shape, rank, run.cluster.timeout)
+    job = open_training(run)
+    checkpoint = final_checkpoint(run.out)
+    with exact_torch(job.device, _threads(run, links)):
+        process = _open(job, links, progress, equal_cut(run.num_layers, shape.stages))
+        process.runtime.stage.model.load_state_dict(load_checkpoint(checkpoint).weights)
+        found = _scorer(job, process, *SPLITS).score()
+    return {name: values for name, values in found.items() if values}
