@@ -5,47 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from graphsys.core.cluster_config import ClusterConfig
+from graphsys.core.config_parts import COUNT_LIMIT, WIDTH_LIMIT, Section, Share, Size
 from graphsys.core.errors import ConfigError
 from graphsys.core.units import parse_bytes
-
-
-def _parse_size(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_bytes(value)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-
-
-def _parse_share(value: object) -> object:
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return value.strip()
-    return _parse_size(value)
-
-
-# The published schema also takes the spellings that the validators turn into bytes.
-_SIZE_SCHEMA = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string"}], "title": "size"}
-_SHARE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}], "title": "size or share"}
-
-Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0), WithJsonSchema(_SIZE_SCHEMA)]
-Share = Annotated[int | str, BeforeValidator(_parse_share), WithJsonSchema(_SHARE_SCHEMA)]  # bytes, or "10%"
-
-
-_COUNT_LIMIT = 1 << 31  # counts stay within the 32 bits that windows and kernels use for them
-_WIDTH_LIMIT = 1 << 16  # a square layer of this width takes 16 GiB
-_CHUNKS_PER_STAGE = 4  # of each way: GNNPipe's choice (arXiv:2308.10087)
 
 WHOLE_GRAPH_MODELS = ("deep_gcn", "deep_sage", "gcnii", "resgcn")  # built-in models that take no sampled batches
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
-
-
-class TaskConfig(_Section):
+class TaskConfig(Section):
     """What is learned."""
 
     type: Literal["node_classification", "node_regression"] = Field(
@@ -54,13 +24,13 @@ class TaskConfig(_Section):
     node_type: str | None = Field(None, description="Node type to predict; may be left out when the store has one.")
 
 
-class SamplerConfig(_Section):
+class SamplerConfig(Section):
     """How neighbourhoods are drawn."""
 
     fanouts: tuple[int, ...] = Field((10, 10), description="In-neighbours per node and hop, seeds outwards; -1: all.")
     replace: bool = Field(False, description="Draw each node's neighbours with replacement: always as many as asked.")
     weighted: bool = Field(False, description="Draw in proportion to the edges' weights, which the store must have.")
-    batch_size: int = Field(1024, gt=0, lt=_COUNT_LIMIT, description="Seeds per batch.")
+    batch_size: int = Field(1024, gt=0, lt=COUNT_LIMIT, description="Seeds per batch.")
     samples: Literal["frozen", "fresh"] = Field(
         "fresh", description="fresh: new samples every epoch; frozen: those of the first epoch, again and again."
     )
@@ -71,7 +41,7 @@ class SamplerConfig(_Section):
     def _check_fanouts(self) -> Self:
         if not self.fanouts:
             raise ValueError("fanouts is empty; give one number per hop, such as [10, 10]")
-        bad = [fanout for fanout in self.fanouts if fanout == 0 or not -1 <= fanout < _COUNT_LIMIT]
+        bad = [fanout for fanout in self.fanouts if fanout == 0 or not -1 <= fanout < COUNT_LIMIT]
         if bad:
             raise ValueError(
                 f"fanouts holds {bad[0]}; each entry is a number of neighbours from 1 to 2147483647, or -1 for all"
@@ -79,7 +49,7 @@ class SamplerConfig(_Section):
         return self
 
 
-class PackConfig(_Section):
+class PackConfig(Section):
     """How features reach the trainer."""
 
     mode: Literal["auto", "packed", "cached", "direct", "memory"] = Field(
@@ -106,7 +76,7 @@ class PackConfig(_Section):
         return self
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network: a built-in by name, or any module by import path."""
 
     name: Literal["sage", "gcn", "gat", "gin", "deep_gcn", "deep_sage", "gcnii", "resgcn"] = Field(
@@ -120,25 +90,25 @@ class ModelConfig(_Section):
         "pyg", description="What a user model's forward takes: (x, edge_index) or (blocks, x)."
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Further keyword arguments of a user model.")
-    hidden: int = Field(64, gt=0, lt=_WIDTH_LIMIT, description="Width of the hidden layers.")
+    hidden: int = Field(64, gt=0, lt=WIDTH_LIMIT, description="Width of the hidden layers.")
     num_layers: int | None = Field(
         None, gt=0, description="Layers; must equal the number of fanouts, except with trainer.strategy pipeline."
     )
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout between layers, and on the input.")
-    heads: int = Field(4, gt=0, lt=_WIDTH_LIMIT, description="Attention heads (gat).")
+    heads: int = Field(4, gt=0, lt=WIDTH_LIMIT, description="Attention heads (gat).")
     alpha: float = Field(0.1, ge=0, le=1, description="Share of the encoder's output in every layer (gcnii).")
     theta: float = Field(0.5, gt=0, description="Layer l is log(theta / l + 1) off the identity (gcnii).")
     aggr: Literal["mean", "sum"] = Field("mean", description="How messages of neighbours are put together (resgcn).")
 
 
-class TrainerConfig(_Section):
+class TrainerConfig(Section):
     """How the weights are fitted."""
 
     strategy: Literal["minibatch", "pipeline"] = Field(
         "minibatch",
         description="minibatch: sampled batches; pipeline: whole graph, layers and nodes spread over processes.",
     )
-    epochs: int = Field(30, gt=0, lt=_COUNT_LIMIT, description="Passes over the training nodes.")
+    epochs: int = Field(30, gt=0, lt=COUNT_LIMIT, description="Passes over the training nodes.")
     lr: float = Field(0.01, gt=0, description="Learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     layer_weight_decay: float | None = Field(
@@ -195,58 +165,7 @@ def strategy_fault(model: ModelConfig, trainer: TrainerConfig) -> str | None:
     )
 
 
-class ClusterConfig(_Section):
-    """Where processes run. Several workers, or another address than local, train under Ray."""
-
-    address: str = Field(
-        "local",
-        min_length=1,
-        description="local: this machine; or a running Ray cluster: auto, host:port, ray://host:port.",
-    )
-    num_workers: int = Field(
-        1, gt=0, lt=1 << 16, description="Training processes; memory and pack.disk are limits of each."
-    )
-    threads: int = Field(
-        0,
-        ge=0,
-        description="Cores and threads of a worker; 0: those of its machine, shared evenly by the workers there.",
-    )
-    max_failures: int = Field(
-        3, ge=0, description="How often lost workers are replaced; each time, training goes on from a checkpoint."
-    )
-    timeout: float = Field(1800.0, gt=0, description="Longest time that workers wait for one another, in seconds.")
-    stages: int = Field(1, gt=0, lt=_COUNT_LIMIT, description="Parts of consecutive layers, a process each (pipeline).")
-    ways: int = Field(
-        1, gt=0, lt=_COUNT_LIMIT, description="Parts of the nodes, each with processes of its own (pipeline)."
-    )
-    chunks: Literal["auto"] | Annotated[int, Field(gt=0, lt=_COUNT_LIMIT)] = Field(
-        "auto",
-        description="Parts of the graph that follow each other through the stages; auto: 4 per process, or "
-        "1 per way with one stage, which trains exactly (pipeline).",
-    )
-
-    @model_validator(mode="after")
-    def _check_chunks(self) -> Self:
-        if self.num_chunks % self.ways:
-            raise ValueError(
-                f"chunks is {self.chunks} and ways is {self.ways}; each way needs as many chunks: give a multiple"
-            )
-        return self
-
-    @property
-    def world_size(self) -> int:
-        """Number of training processes."""
-        return max(self.num_workers, self.stages * self.ways)
-
-    @property
-    def num_chunks(self) -> int:
-        """Number of chunks K of the whole graph."""
-        if self.chunks != "auto":
-            return self.chunks
-        return self.ways if self.stages == 1 else _CHUNKS_PER_STAGE * self.stages * self.ways
-
-
-class EmbedConfig(_Section):
+class EmbedConfig(Section):
     """What the embedding table holds."""
 
     layer: Literal["last"] | Annotated[int, Field(gt=0)] = Field(
@@ -255,7 +174,7 @@ class EmbedConfig(_Section):
     dtype: Literal["float32", "float16"] = Field("float32", description="Type of the vectors.")
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """One run, whole; the key names are stable."""
 
     store: Path = Field(description="Store to learn from.")

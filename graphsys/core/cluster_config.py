@@ -1,0 +1,60 @@
+"""The run file's section ``cluster``: where processes run, and how a training is spread over them."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from graphsys.core.config_parts import COUNT_LIMIT, Section
+
+_CHUNKS_PER_STAGE = 4  # of each way: GNNPipe's choice (arXiv:2308.10087)
+
+
+class ClusterConfig(Section):
+    """Where processes run. Several workers, or another address than local, train under Ray."""
+
+    address: str = Field(
+        "local",
+        min_length=1,
+        description="local: this machine; or a running Ray cluster: auto, host:port, ray://host:port.",
+    )
+    num_workers: int = Field(
+        1, gt=0, lt=1 << 16, description="Training processes; memory and pack.disk are limits of each."
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Cores and threads of a worker; 0: those of its machine, shared evenly by the workers there.",
+    )
+    max_failures: int = Field(
+        3, ge=0, description="How often lost workers are replaced; each time, training goes on from a checkpoint."
+    )
+    timeout: float = Field(1800.0, gt=0, description="Longest time that workers wait for one another, in seconds.")
+    stages: int = Field(1, gt=0, lt=COUNT_LIMIT, description="Parts of consecutive layers, a process each (pipeline).")
+    ways: int = Field(
+        1, gt=0, lt=COUNT_LIMIT, description="Parts of the nodes, each with processes of its own (pipeline)."
+    )
+    chunks: Literal["auto"] | Annotated[int, Field(gt=0, lt=COUNT_LIMIT)] = Field(
+        "auto",
+        description="Parts of the graph that follow each other through the stages; auto: 4 per process, or "
+        "1 per way with one stage, which trains exactly (pipeline).",
+    )
+
+    @model_validator(mode="after")
+    def _check_chunks(self) -> Self:
+        if self.num_chunks % self.ways:
+            raise ValueError(
+                f"chunks is {self.chunks} and ways is {self.ways}; each way needs as many chunks: give a multiple"
+            )
+        return self
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes."""
+        return max(self.num_workers, self.stages * self.ways)
+
+    @property
+    def num_chunks(self) -> int:
+        """Number of chunks K of the whole graph."""
+        if self.chunks != "auto":
+            return self.chunks
+        return self.ways if self.stages == 1 else _CHUNKS_PER_STAGE * self.stages * self.ways
