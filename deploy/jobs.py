@@ -1,5 +1,6 @@
 """A run as a Ray job: sent to a cluster's job server, its log followed, its exit code returned."""
 
+import logging
 import shutil
 import tempfile
 import threading
@@ -81,6 +82,7 @@ def _client(address: str) -> "JobSubmissionClient":
     try:
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every file that it packs
         return _within(_CALL_S, lambda: JobSubmissionClient(address))
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(f"--address {address} answers, but not as a Ray job server: {_line(error)}") from error
@@ -97,10 +99,15 @@ def _bundle(run: RunConfig) -> Iterator[Path]:
 
 
 def _sent(client: "JobSubmissionClient", address: str, command: str, environment: dict[str, Any]) -> str:
-    try:
-        return _within(_CALL_S, lambda: client.submit_job(entrypoint=command, runtime_env=environment))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--address {address} refused the job: {_line(error)}") from error
+    deadline = time.monotonic() + _LOST_S
+    while True:
+        try:
+            return _within(_CALL_S, lambda: client.submit_job(entrypoint=command, runtime_env=environment))
+        except (OSError, RuntimeError, ValueError) as error:
+            # A cluster that has just been started takes jobs a few seconds after it answers.
+            if "try again later" not in str(error) or time.monotonic() > deadline:
+                raise ConfigError(f"--address {address} refused the job: {_line(error)}") from error
+        time.sleep(_POLL_S)
 
 
 def _follow(client: "JobSubmissionClient", address: str, job: str, show: Callable[[str], None]) -> JobOutcome:
