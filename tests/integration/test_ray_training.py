@@ -234,9 +234,9 @@ def test_windows_are_not_made_ahead_for_several_workers(
         ([], "submit needs --address"),
         (["--address", "127.0.0.1:8265"], "give the job server's, such as http://127.0.0.1:8265"),
         (["--address", "http://127.0.0.1:9"], "--address http://127.0.0.1:9 does not answer (Connection refused)"),
-        (["--address", "http://127.0.0.1:9", "--wheel", "none.whl"], "--wheel none.whl is no wheel"),
+        (["--address", "http://127.0.0.1:9", "--wheel", "none.whl"], "--wheel none.whl is no wheel of graphsys"),
         (["--emit-k8s"], "--emit-k8s needs --image"),
-        (["--emit-k8s", "--image=me/g:1", "--wheel=g.whl"], "pods fetch it themselves"),
+        (["--emit-k8s", "--image=me/g:1", "--code=mine.zip"], "pods fetch it themselves"),
         (["--emit-k8s", "--image=me/g:1", "--volume=data"], "write it as claim:/path"),
     ],
 )
