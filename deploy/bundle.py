@@ -4,13 +4,14 @@ import importlib.util
 import shlex
 import shutil
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import yaml
 
 import graphsys
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import ConfigError
+from graphsys.core.errors import ConfigError, InputError
 from graphsys.storage.files import write_bytes
 
 RUN_NAME = "run.yaml"
@@ -57,6 +58,24 @@ def fill_bundle(folder: Path, run: RunConfig) -> None:
             shutil.copytree(code, folder / code.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         else:
             shutil.copyfile(code, folder / code.name)
+
+
+def unpack_wheel(wheel: Path, folder: Path) -> Path:
+    """Unpack a wheel of graphsys into ``folder``; return the package.
+
+    It travels unpacked because Ray would install a wheel with all that it requires, torch among it.
+
+    Raises:
+        InputError: It is no such wheel.
+    """
+    wrong = f"--wheel {wheel} is no wheel of graphsys; make one with `make wheel`, and give dist/graphsys-*.whl"
+    if wheel.suffix != ".whl" or not zipfile.is_zipfile(wheel):
+        raise InputError(wrong)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder, [name for name in archive.namelist() if name.startswith("graphsys/")])
+    if not (folder / "graphsys" / "__init__.py").is_file():
+        raise InputError(wrong)
+    return folder / "graphsys"
 
 
 def own_code(class_path: str) -> Path | None:

@@ -1,5 +1,6 @@
 """A run as a Ray job: sent to a cluster's job server, its log followed, its exit code returned."""
 
+import logging
 import shutil
 import tempfile
 import threading
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import ClusterError, ConfigError, InputError
-from graphsys.deploy.bundle import entrypoint, fill_bundle
+from graphsys.core.errors import ClusterError, ConfigError
+from graphsys.deploy.bundle import entrypoint, fill_bundle, unpack_wheel
 from graphsys.deploy.ray_session import answer_or_refuse
 
 if TYPE_CHECKING:
@@ -56,13 +57,8 @@ def submit(
         ClusterError: The job server was lost.
         StoppedFollowingError: Ctrl-C; the message says how to go on.
     """
-    if wheel is not None and (wheel.suffix != ".whl" or not wheel.is_file()):
-        raise InputError(f"--wheel {wheel} is no wheel; make one with `make wheel`, and give dist/graphsys-*.whl")
-    client = _client(address)
-    with _bundle(run) as folder:
-        environment: dict[str, Any] = {"working_dir": str(folder)}
-        if wheel is not None:
-            environment["py_modules"] = [str(wheel.absolute())]
+    with _bundle(run, wheel) as environment:
+        client = _client(address)
         job = _sent(client, address, entrypoint(as_json=as_json), environment)
     show(f"job {job} on {address}; its page: {address.rstrip('/')}/#/jobs/{job}\n")
     try:
@@ -81,26 +77,37 @@ def _client(address: str) -> "JobSubmissionClient":
     try:
         from ray.job_submission import JobSubmissionClient
 
-        return _within(_CALL_S, lambda: JobSubmissionClient(address))
+        client = _within(_CALL_S, lambda: JobSubmissionClient(address))
+        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every file that is packed
+        return client
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(f"--address {address} answers, but not as a Ray job server: {_line(error)}") from error
 
 
 @contextmanager
-def _bundle(run: RunConfig) -> Iterator[Path]:
+def _bundle(run: RunConfig, wheel: Path | None) -> Iterator[dict[str, Any]]:
+    """Gather what the job is sent while the block runs; yield its runtime environment."""
     folder = Path(tempfile.mkdtemp(prefix="graphsys-job-"))
     try:
-        fill_bundle(folder, run)
-        yield folder
+        (folder / "sent").mkdir()
+        fill_bundle(folder / "sent", run)
+        package = None if wheel is None else unpack_wheel(wheel, folder / "wheel")
+        yield {"working_dir": str(folder / "sent"), **({} if package is None else {"py_modules": [str(package)]})}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sent(client: "JobSubmissionClient", address: str, command: str, environment: dict[str, Any]) -> str:
-    try:
-        return _within(_CALL_S, lambda: client.submit_job(entrypoint=command, runtime_env=environment))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--address {address} refused the job: {_line(error)}") from error
+    deadline = time.monotonic() + _LOST_S
+    while True:
+        try:
+            return _within(_CALL_S, lambda: client.submit_job(entrypoint=command, runtime_env=environment))
+        except (OSError, RuntimeError, ValueError) as error:
+            # A cluster that has just been started takes jobs a few seconds after it answers.
+            if "try again later" not in str(error) or time.monotonic() > deadline:
+                raise ConfigError(f"--address {address} refused the job: {_line(error)}") from error
+        time.sleep(_POLL_S)
 
 
 def _follow(client: "JobSubmissionClient", address: str, job: str, show: Callable[[str], None]) -> JobOutcome:

@@ -25,31 +25,26 @@ def ray_job(
     image: str,
     ray_version: str,
     name: str | None = None,
-    wheel: str | None = None,
     code: str | None = None,
     volume: str | None = None,
 ) -> str:
     """Return the manifest as YAML; the run file travels in it.
 
     Args:
-        image: container image with Ray, and with graphsys unless ``wheel`` brings it.
+        image: container image with Ray and graphsys.
         ray_version: of that image.
         name: of the job; from the run's folder by default.
-        wheel: address of graphsys's wheel.
         code: address of a .zip of the user's model code.
         volume: "claim:/path" of the volume that holds the store and receives what the run writes.
 
     Raises:
         ConfigError: An argument is not of that form.
     """
-    for option, address in (("--wheel", wheel), ("--code", code)):
-        if address is not None and not address.startswith(_REMOTE):
-            raise ConfigError(f"{option} is '{address}'; pods fetch it themselves: give an address such as https://...")
+    if code is not None and not code.startswith(_REMOTE):
+        raise ConfigError(f"--code is '{code}'; pods fetch it themselves: give an address such as https://...")
     environment: dict[str, Any] = {"env_vars": {_RUN_VARIABLE: run_text(run)}}
     if code is not None:
         environment["working_dir"] = code
-    if wheel is not None:
-        environment["py_modules"] = [wheel]
     manifest = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",

@@ -1,6 +1,7 @@
 """Training under Ray: starts the workers of a run, shows what they do, has lost ones replaced, returns the result."""
 
 import shutil
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -150,8 +151,6 @@ def _fit_beside(run: RunConfig, folder: Path, replay: Replay) -> Exception | Non
 
 
 def _trainer(run: RunConfig, folder: Path) -> Any:
-    import sys
-
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import FailureConfig, LoggingConfig, ScalingConfig
     from ray.train.v2.api.config import RunConfig as RayRunConfig

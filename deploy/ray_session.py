@@ -5,12 +5,14 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,13 +63,18 @@ def own_cpus() -> int:
 
 
 def _embedded() -> dict[str, str]:
-    return {
-        # Ray listens on every interface, whatever it is told; who calls is asked for a token that only the session's
-        # processes know. Without these two Ray would leave one in the home folder, for later clusters to ask for.
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": uuid.uuid4().hex,
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
+    quiet = {"GLOO_SOCKET_IFNAME": "lo"}
+    if "ray" in sys.modules and not _token.cache_info().currsize:
+        return quiet  # Ray has read the caller's settings, and keeps to them
+    # Ray listens on every interface, whatever it is told; who calls is asked for a token that only the session's
+    # processes know. Without these two Ray would leave one in the home folder, for later clusters to ask for.
+    return {**quiet, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+
+
+@cache
+def _token() -> str:
+    """Return the token of this process's sessions; Ray reads it once."""
+    return uuid.uuid4().hex
 
 
 @contextmanager
@@ -178,8 +185,6 @@ def _own_signals() -> Iterator[None]:
 @contextmanager
 def _python_path() -> Iterator[None]:
     """Let the processes that are started here find the modules that this one finds."""
-    import sys
-
     found = os.pathsep.join(path or os.getcwd() for path in sys.path)
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = found

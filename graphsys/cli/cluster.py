@@ -23,7 +23,7 @@ def submit(
     overrides: Overrides = None,
     wheel: Annotated[
         str | None,
-        typer.Option("--wheel", help="Wheel of graphsys for a cluster that lacks it; with --emit-k8s its address."),
+        typer.Option("--wheel", help="Wheel of graphsys, for a cluster that has another version."),
     ] = None,
     emit_k8s: Annotated[
         bool, typer.Option("--emit-k8s", help="Submit nothing; print a KubeRay RayJob manifest of the run.")
@@ -52,9 +52,11 @@ def submit(
     if emit_k8s:
         from graphsys.deploy.kuberay import ray_job
 
+        if wheel is not None:
+            raise ConfigError("--wheel goes with --address; the image of --emit-k8s holds graphsys")
         if image is None:
             raise ConfigError("--emit-k8s needs --image: an image with Ray and graphsys, such as me/graphsys:1")
-        manifest = ray_job(run, image=image, ray_version=_ray_version(), wheel=wheel, code=code, volume=volume)
+        manifest = ray_job(run, image=image, ray_version=_ray_version(), code=code, volume=volume)
         sys.stdout.write(manifest if not as_json else json_line({"manifest": manifest}) + "\n")
         return
     if address is None:

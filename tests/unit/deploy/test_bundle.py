@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from helpers.training import run_config
 import graphsys
 from graphsys.core.config import load_run
 from graphsys.core.errors import ConfigError
-from graphsys.deploy.bundle import entrypoint, fill_bundle, own_code, run_text
+from graphsys.deploy.bundle import entrypoint, fill_bundle, own_code, run_text, unpack_wheel
 
 
 def test_a_bundle_holds_the_run_file_and_the_package_of_the_model_and_nothing_else(
@@ -43,6 +44,17 @@ def test_the_run_of_a_job_names_whole_paths_and_the_cluster_that_runs_it(tmp_pat
     assert (run.store, run.out) == (Path.cwd() / "s.gs", Path.cwd() / "out")
     assert (run.cluster.address, run.cluster.num_workers) == ("auto", 3)
     assert yaml.safe_load(run_text(run)) == run.resolved()
+
+
+def test_a_wheel_travels_as_the_package_that_it_holds(tmp_path: Path) -> None:
+    wheel = tmp_path / "graphsys-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("graphsys/__init__.py", "graphsys/cli/main.py", "graphsys-1.dist-info/RECORD"):
+            archive.writestr(name, "")
+    package = unpack_wheel(wheel, tmp_path / "out")
+    assert package == tmp_path / "out" / "graphsys"
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files == {"graphsys/__init__.py", "graphsys/cli/main.py"}
 
 
 def test_another_version_on_the_cluster_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

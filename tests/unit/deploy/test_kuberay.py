@@ -35,10 +35,8 @@ def test_the_run_travels_in_the_runtime_environment() -> None:
     assert set(environment) == {"env_vars"}
     run = parse_run(yaml.safe_load(environment["env_vars"]["GRAPHSYS_RUN"]))
     assert (run.cluster.address, run.cluster.num_workers) == ("auto", 4)
-    sent = manifest(wheel="https://x.org/g.whl", code="s3://b/code.zip")["spec"]["runtimeEnvYAML"]
-    assert yaml.safe_load(sent) == {
-        **environment, "working_dir": "s3://b/code.zip", "py_modules": ["https://x.org/g.whl"]
-    }  # fmt: skip
+    sent = manifest(code="s3://b/code.zip")["spec"]["runtimeEnvYAML"]
+    assert yaml.safe_load(sent) == {**environment, "working_dir": "s3://b/code.zip"}
 
 
 def test_every_worker_gets_a_pod_with_its_cores_its_memory_and_a_gpu() -> None:
