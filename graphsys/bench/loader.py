@@ -1,7 +1,9 @@
 """Seconds to load one epoch of packed windows, without training: the steady state of frozen samples."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +18,16 @@ from graphsys.core.config import RunConfig
 from graphsys.core.metrics import device_bytes, measure
 from graphsys.core.progress import Progress
 from graphsys.core.types import LoaderCursor, NodeIds
-from graphsys.storage.disk_speed import measure_disk
+from graphsys.core.units import MIB
+from graphsys.storage.direct import DirectFile, align_up, aligned_empty
 from graphsys.storage.store import Store
 from graphsys.trainers.feed import WindowFeed
 from graphsys.trainers.objective import training_nodes
+from graphsys.trainers.run_folder import RunFolder
 
 _START = LoaderCursor(epoch=0, next_batch_id=0)
+_READERS = 2
+_BLOCK_BYTES = 8 * MIB
 
 
 def measure_loader(setting: Setting, progress: Progress) -> Measured:
@@ -33,10 +39,11 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
         with measure("prepare") as prepared:
             feed.prepare(progress, _START)
         drop_pages(setting.store)
-        before = measure_disk(setting.work).read_bytes_s
+        folder = RunFolder(run.out).windows("train")
+        before = _sequential_speed(folder)
         with measure("load") as loading:
             seconds, read = _epochs(feed)
-        after = measure_disk(setting.work).read_bytes_s
+        after = _sequential_speed(folder)
         stats, plan = feed.stats(), feed.plans.train
     per_epoch = sum(read[1:]) / (len(read) - 1)
     bandwidth = (before + after) / 2
@@ -59,7 +66,7 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
             "sequential_read_bytes_s": bandwidth,
             "prepare_s": prepared.seconds,
             "waits_s": stats.waits(),
-            "limit_is": "device bytes of an epoch at the sequential direct read speed of this run",
+            "limit_is": "device bytes of an epoch at the speed of reading the windows from front to back in this run",
         },
         peak_memory_bytes={"prepare": prepared.peak_rss_bytes, "load": loading.peak_rss_bytes},
     )  # fmt: skip
@@ -68,6 +75,29 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
 def open_feed(run: RunConfig, store: Store, node: NodeIds) -> AbstractContextManager[WindowFeed]:
     """Open the batches of a run as training opens them."""
     return WindowFeed(run, store, node, with_degree=False, device=torch.device("cpu"), overwrite=False)
+
+
+def _sequential_speed(folder: Path) -> float:
+    """Return the bytes per second of reading the files of ``folder`` from front to back by two direct reads at a time.
+
+    A file of its own would not do: a shared disk may read what was just written at another speed.
+    """
+    paths = sorted(folder.iterdir())
+    started = time.perf_counter()
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="graphsys-bench") as pool:
+        nbytes = sum(pool.map(_read_part, paths * _READERS, sorted(list(range(_READERS)) * len(paths))))
+    return nbytes / (time.perf_counter() - started)
+
+
+def _read_part(path: Path, reader: int) -> int:
+    """Read every block of a file whose number is ``reader``, counted modulo the readers; return the bytes."""
+    buffer, done = aligned_empty(_BLOCK_BYTES), 0
+    with DirectFile(path) as file:
+        for offset in range(reader * _BLOCK_BYTES, file.nbytes, _READERS * _BLOCK_BYTES):
+            block = buffer[: min(_BLOCK_BYTES, align_up(file.nbytes - offset))]
+            file.read_into(offset, block)
+            done += block.nbytes
+    return done
 
 
 def _epochs(feed: WindowFeed) -> tuple[list[float], list[int]]:
