@@ -40,22 +40,22 @@ class MiniBatch:
         """Return the batch of ``sampled`` in main memory.
 
         Args:
-            sampled: its arrays are copied, since they may be views into a buffer that is read into again.
+            sampled: the tensors share the memory of its arrays.
             x: [V, D] float32 rows of ``sampled.node``; the tensor shares its memory.
-            y: labels of the seeds, copied.
+            y: labels of the seeds; the tensor shares their memory.
             epoch: epoch of the training.
         """
         return cls(
             epoch=epoch,
             batch_id=sampled.batch_id,
             x=torch.from_numpy(x),
-            indptr=_copy(sampled.indptr),
-            indices=_copy(sampled.indices),
-            y=None if y is None else _copy(y),
-            n_id=_copy(sampled.node),
+            indptr=torch.from_numpy(sampled.indptr),
+            indices=torch.from_numpy(sampled.indices),
+            y=None if y is None else torch.from_numpy(y),
+            n_id=torch.from_numpy(sampled.node),
             num_sampled_nodes=sampled.num_sampled_nodes,
             num_sampled_edges=sampled.num_sampled_edges,
-            in_degree=None if sampled.in_degree is None else _copy(sampled.in_degree),
+            in_degree=None if sampled.in_degree is None else torch.from_numpy(sampled.in_degree),
         )
 
     @property
@@ -131,7 +131,3 @@ class MiniBatch:
         block.srcdata[dgl.NID] = self.n_id[:num_src]
         block.dstdata[dgl.NID] = self.n_id[:num_dst]
         return block
-
-
-def _copy(array: Array) -> Tensor:
-    return torch.from_numpy(array.copy())

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from graphsys.storage.direct import Bytes, aligned_empty
@@ -79,7 +79,7 @@ class Read:
     step: Step
     batch: WindowBatch
     assemble: Assemble  # makes the batch's x
-    buffer: Bytes  # that the batch's arrays are views into
+    buffer: Bytes  # that residency and rows are views into
     nbytes: int
 
 
@@ -177,12 +177,26 @@ class ReadAhead:
 
     def _read(self, step: Step, buffer: Bytes, nbytes: int) -> Read:
         batch = step.window.read(step.index, buffer)
-        return Read(step=step, batch=batch, assemble=self._rows.fetch(batch), buffer=buffer, nbytes=nbytes)
+        assemble = self._rows.fetch(batch)
+        return Read(step=step, batch=_with_own_ids(batch), assemble=assemble, buffer=buffer, nbytes=nbytes)
 
     def close(self) -> None:
         """Wait for reads in flight."""
         self._pool.shutdown(cancel_futures=True)
         self._buffers.clear()
+
+
+def _with_own_ids(batch: WindowBatch) -> WindowBatch:
+    """Return the batch with ids, edges and labels out of the buffer, which is read into again."""
+    sampled = batch.sampled
+    own = replace(
+        sampled,
+        node=sampled.node.copy(),
+        indptr=sampled.indptr.copy(),
+        indices=sampled.indices.copy(),
+        in_degree=None if sampled.in_degree is None else sampled.in_degree.copy(),
+    )
+    return replace(batch, sampled=own, y=None if batch.y is None else batch.y.copy())
 
 
 def _budget(windows: WindowSet, rows: RowSource) -> int:
