@@ -1,6 +1,6 @@
 """Tables about runs with strategy ``pipeline``: every way to spread them, and predicted beside measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -8,7 +8,11 @@ from rich.console import Group, RenderableType
 from graphsys.cli.tables import grid
 from graphsys.core.units import format_bytes, format_seconds
 
-_SHOW = {"bytes": format_bytes, "seconds": format_seconds, "share": lambda share: f"{100 * share:.1f} %"}
+_SHOW: dict[str, Callable[[float], str]] = {
+    "bytes": format_bytes,
+    "seconds": format_seconds,
+    "share": lambda share: f"{100 * share:.1f} %",
+}
 
 
 def pipeline_plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
@@ -20,12 +24,12 @@ def pipeline_plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
         (str(stage), _layers(own["cut"], stage), *map(format_bytes, memory.values()))
         for stage, memory in enumerate(own["memory"])
     ]
-    sentences = [f"Take {best['stages']} stages x {best['ways']} ways: {values['reason']}."]
+    sentences = [f"Take {_shape(best)} (stages x ways): {values['reason']}."]
     if (best["stages"], best["ways"]) != (own["stages"], own["ways"]):
-        sentences.append(
-            f"The run asks for {own['stages']} x {own['ways']}; set cluster.stages and cluster.ways to change it."
-        )
-    sentences += [f"{ways} ways cannot be: {why}." for ways, why in values["left_out"].items()]
+        sentences.append(f"The run asks for {_shape(own)}; set cluster.stages and cluster.ways to change it.")
+    sentences += [
+        f"With {ways} way{'s' * (int(ways) > 1)} it cannot be: {why}." for ways, why in values["left_out"].items()
+    ]
     if not own["exact"]:
         sentences.append("With several chunks per way, messages of chunks whose turn is to come are of a snapshot.")
     if values["send_bytes_s"]:
@@ -33,7 +37,7 @@ def pipeline_plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     return [
         grid(f"Ways to spread {values['workers']} processes; bytes are per epoch", head, rows, left=2),
         grid(
-            f"Stages of {own['stages']} x {own['ways']}, in memory per process",
+            f"Stages of {_shape(own)}: bytes per process",
             ("stage", "layers", *own["memory"][0]),
             stages,
         ),
@@ -50,7 +54,7 @@ def _strategy_row(one: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[st
     ]
     sent = one["bytes"]
     return (
-        f"{shape[0]} x {shape[1]}",
+        _shape(one),
         f"{one['name']} ({', '.join(marks)})" if marks else one["name"],
         str(one["chunks"]),
         format_seconds(one["epoch_s"]),
@@ -60,6 +64,10 @@ def _strategy_row(one: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[st
     )
 
 
+def _shape(values: Mapping[str, Any]) -> str:
+    return f"{values['stages']} x {values['ways']}"
+
+
 def _layers(cut: Sequence[int], stage: int) -> str:
     first, last = cut[stage] + 1, cut[stage + 1]
     return str(first) if first == last else f"{first} to {last}"
@@ -67,7 +75,7 @@ def _layers(cut: Sequence[int], stage: int) -> str:
 
 def pipeline_table(account: Mapping[str, Any]) -> Group:
     """Return predicted beside measured, per epoch."""
-    title = f"Predicted beside measured, {account['stages']} stages x {account['ways']} ways, per epoch"
+    title = f"Predicted beside measured, {_shape(account)} (stages x ways), per epoch"
     rows = [
         (row["what"], *("-" if row[name] is None else _SHOW[row["unit"]](row[name]) for name in _COLUMNS))
         for row in account["rows"]

@@ -30,7 +30,7 @@ def pipeline_account(run: RunConfig, plan: Mapping[str, Any] | None, train: Mapp
     lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
     # Another call may have had another shape.
     mine = [line for line in lines if len(line["pipeline"]["busy_s"]) == shape.world_size]
-    own = None if plan is None else plan["run"]
+    own = plan["run"] if plan is not None and _is_of(plan, shape) else None
     measured = {
         **_epochs(mine, shape),
         **(_slots(slots_of(turns, shape)) if len(turns) == shape.world_size else {}),
@@ -48,6 +48,11 @@ def pipeline_account(run: RunConfig, plan: Mapping[str, Any] | None, train: Mapp
             if what in measured or what in predicted
         ],
     }
+
+
+def _is_of(plan: Mapping[str, Any], shape: Shape) -> bool:
+    own = plan.get("run", {})
+    return (own.get("stages"), own.get("ways"), own.get("chunks")) == (shape.stages, shape.ways, shape.num_chunks)
 
 
 def _units(shape: Shape) -> list[tuple[str, str]]:

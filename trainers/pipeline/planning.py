@@ -149,7 +149,7 @@ def plan_shape(scene: Scene, table: ChunkTable, rates: CostRates) -> PipelinePla
         send_bytes_s=limits.send_bytes_s,
         left_out={},
         recommended=None,
-        reason=f"the run asks for {shape.stages} stages x {shape.ways} ways",
+        reason=f"the run asks for {shape.stages} x {shape.ways} processes (stages x ways)",
     )
 
 

@@ -99,9 +99,7 @@ def time_chunks(
     times = np.array([[_time_layer(stage, layer, slot, device) for slot in slots] for layer in range(model.num_layers)])
     ends = np.zeros((1, len(slots)))
     forward, backward = (np.concatenate([ends, times[:, :, way], ends]) for way in range(2))
-    return ChunkSample(
-        costs=ChunkCosts(forward=forward, backward=backward), nodes=nodes[slots], edges=edges[slots]
-    )
+    return ChunkSample(costs=ChunkCosts(forward=forward, backward=backward), nodes=nodes[slots], edges=edges[slots])
 
 
 def _some(cost: Counts) -> list[int]:
