@@ -117,17 +117,18 @@ def _memory(processes: Sequence[Mapping[str, int]], shape: Shape) -> dict[str, f
     }
 
 
-def slots_of(turns: Turns, shape: Shape) -> SlotForecast:
+def slots_of(turns: Turns, shape: Shape, *, times: str = "compute_s") -> SlotForecast:
     """Return the slots of an epoch whose turns were recorded: each lasts as long as the longest computing in it.
 
     What a process waits, and for whom, is left out, so that processes which share cores are not seen to wait.
 
     Args:
-        turns: Of every rank, each with ``phase``, ``slot`` and ``compute_s``.
+        turns: Of every rank, each with ``phase``, ``slot`` and ``times``.
+        times: Which seconds are counted; ``cpu_s`` are those of one thread.
     """
     compute = {phase: np.zeros((shape.stages, shape.ways, shape.slots)) for phase in ("forward", "backward")}
     for rank, own in enumerate(turns):
         for turn in own:
-            compute[turn["phase"]][shape.stage_of(rank), shape.way_of(rank), turn["slot"]] = turn["compute_s"]
+            compute[turn["phase"]][shape.stage_of(rank), shape.way_of(rank), turn["slot"]] = turn[times]
     order = [turn["slot"] for turn in turns[0] if turn["phase"] == "forward"]
     return forecast_passes(compute["forward"].max(axis=1), compute["backward"].max(axis=1), order)
