@@ -89,8 +89,8 @@ def _check_cpus(run: RunConfig, cpus: int, where: str) -> None:
         if run.trainer.strategy == "pipeline":
             raise ConfigError(
                 f"cluster.stages is {run.cluster.stages} and cluster.ways is {run.cluster.ways}, which makes {workers} "
-                f"processes of {each} CPU{'s' if each > 1 else ''} each, and {where} has {cpus} in all; lower stages or "
-                f"ways, or name a larger cluster in cluster.address"
+                f"processes of {each} CPU{'s' if each > 1 else ''} each, and {where} has {cpus} in all; lower stages "
+                f"or ways, or name a larger cluster in cluster.address"
             )
         raise ConfigError(
             f"cluster.num_workers is {workers}, each with {each} CPU{'s' if each > 1 else ''}, and {where} has {cpus} "

@@ -45,8 +45,8 @@ def prepare(
     """
     if run.trainer.strategy == "pipeline":
         raise ConfigError(
-            "trainer.strategy is pipeline, which trains on the whole graph: there are no batches to sample or pack; run "
-            "`graphsys train`"
+            "trainer.strategy is pipeline, which trains on the whole graph: there are no batches to sample or pack; "
+            "run `graphsys train`"
         )
     workers = run.cluster.num_workers
     if workers > 1:
