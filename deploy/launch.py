@@ -87,6 +87,12 @@ def _refuse_early(job: Training) -> None:
 def _check_cpus(run: RunConfig, cpus: int, where: str) -> None:
     workers, each = run.cluster.world_size, max(run.cluster.threads, 1)
     if workers * each > cpus:
+        if run.trainer.strategy == "pipeline":
+            raise ConfigError(
+                f"cluster.stages is {run.cluster.stages} and cluster.ways is {run.cluster.ways}, which makes {workers} "
+                f"processes of {each} CPU{'s' if each > 1 else ''} each, and {where} has {cpus} in all; lower stages "
+                f"or ways, or name a larger cluster in cluster.address"
+            )
         raise ConfigError(
             f"cluster.num_workers is {workers}, each with {each} CPU{'s' if each > 1 else ''}, and {where} has {cpus} "
             f"in all; lower cluster.num_workers{' or cluster.threads' if each > 1 else ''}, or name a larger "

@@ -12,7 +12,7 @@ from typing import Literal
 from graphsys.core.errors import ArtefactError
 from graphsys.storage.files import disk_errors, folder_bytes
 from graphsys.storage.manifest import MANIFEST_NAME, read_manifest
-from graphsys.storage.run_file import PLAN_NAME, RESULT_NAME, RUN_FILE_NAME
+from graphsys.storage.run_file import CUT_NAME, PLAN_NAME, RESULT_NAME, RUN_FILE_NAME
 
 WINDOW_SUFFIXES = (".sample", ".pack")
 _ARTEFACT_FILES = (MANIFEST_NAME, "zarr.json", "state.pt")
@@ -61,7 +61,7 @@ def _walk(path: Path) -> Iterator[Artefact]:
     if path.is_file():
         if path.suffix in WINDOW_SUFFIXES:
             yield Artefact(path=path, form="window")
-        elif path.name in (RESULT_NAME, PLAN_NAME):
+        elif path.name in (RESULT_NAME, PLAN_NAME, CUT_NAME):
             yield Artefact(path=path, form="json")
         elif path.name == RUN_FILE_NAME:
             yield Artefact(path=path, form="yaml")

@@ -12,6 +12,7 @@ from graphsys.storage.files import disk_errors, write_bytes
 
 RUN_FILE_NAME = "config.yaml"
 RESULT_NAME = "result.json"
+CUT_NAME = "cut.json"  # which layers each stage of a pipeline runs
 PLAN_NAME = "plan.json"  # what the run was predicted to cost
 _SEAL = b"# xxh3_128: "
 

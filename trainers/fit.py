@@ -53,7 +53,7 @@ def fit(
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
     if run.trainer.strategy == "pipeline":
-        return fit_pipeline(run, progress=progress, overwrite=overwrite)
+        return fit_pipeline(run, progress=progress, overwrite=overwrite, check=check)
     with claimed_folder(run.out) as claim:
         result = _fit(run, progress, claim, overwrite=overwrite, check=check, on_start=on_start)
         if run.sampler.samples == "fresh":  # early stopping, and a kill after the last step, leave some

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from graphsys.core.cluster_config import check_chunks
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError
 from graphsys.core.progress import Progress
@@ -79,6 +80,8 @@ def open_training(run: RunConfig, *, overwrite: bool = False) -> Training:
     store = Store.open(run.store)
     info = store.node_type(run.task.node_type)
     objective = resolve_objective(run.task, info)
+    if run.trainer.strategy == "pipeline":
+        check_chunks(run.cluster.num_chunks, info.num_nodes)
     earlier = None if overwrite else find_earlier(run, store)
     store.features(info.name)
     return Training(

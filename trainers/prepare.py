@@ -39,10 +39,15 @@ def prepare(
         overwrite: Replace windows, and ignore a training, of another store or with other settings.
 
     Raises:
-        ConfigError: The run has several workers, each of which makes its own windows.
+        ConfigError: The run trains on the whole graph, or has several workers, each of which makes its own windows.
         StaleArtefactError: The folder holds windows or a training of another store or with other settings.
         As :func:`graphsys.trainers.fit.fit` otherwise.
     """
+    if run.trainer.strategy == "pipeline":
+        raise ConfigError(
+            "trainer.strategy is pipeline, which trains on the whole graph: there are no batches to sample or pack; "
+            "run `graphsys train`"
+        )
     workers = run.cluster.num_workers
     if workers > 1:
         raise ConfigError(

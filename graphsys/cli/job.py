@@ -13,6 +13,7 @@ from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
 from graphsys.trainers.io_account import total_io
 from graphsys.trainers.opening import open_training
+from graphsys.trainers.pipeline.account import pipeline_account
 from graphsys.trainers.predict import compare, predict, save_prediction
 from graphsys.trainers.run_folder import RunFolder
 
@@ -29,8 +30,9 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     job = open_training(run, overwrite=overwrite)
     check = None if job.finished else job.check(progress)
     done = 0 if job.earlier is None else job.earlier.step
+    pipeline = run.trainer.strategy == "pipeline"  # whose first process plans, once it has timed the layers
     known = job.finished and (run.out / PLAN_NAME).is_file()
-    prediction = None if known else predict(run, progress, done_steps=done, compares=False)
+    prediction = None if known or pipeline else predict(run, progress, done_steps=done, compares=False)
 
     def keep() -> None:
         if prediction is not None:
@@ -47,7 +49,7 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         reports["check"] = evaluated.check
     earlier = _earlier_result(run, evaluated.checkpoint)
     stages = _with_earlier(earlier, {name: report.as_dict() for name, report in reports.items()})
-    plan = open_sealed_json(run.out / PLAN_NAME)
+    plan = open_sealed_json(run.out / PLAN_NAME) if (run.out / PLAN_NAME).is_file() else None
     result = {
         "out": str(run.out),
         "store": str(run.store),
@@ -59,8 +61,9 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         "epoch_s": list(trained.epoch_s),
         "io": {"total": total_io(list(trained.io), list(trained.epoch_s)), "epochs": list(trained.io)},
         "stages": stages,
-        "mode": plan["mode"],
-        "predicted": compare(plan["stages"], stages),
+        "mode": plan["mode"] if plan else run.trainer.strategy,
+        "predicted": [] if pipeline or plan is None else compare(plan["stages"], stages),
+        **({"pipeline": pipeline_account(run, plan, stages["train"])} if pipeline else {}),
         "skipped": trained.skipped,
     }
     if earlier is None or not (trained.skipped and evaluated.report.skipped):

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from graphsys.cli.pipeline_tables import pipeline_table
 from graphsys.cli.tables import grid, key_values, stage_table
 from graphsys.core.units import format_bytes, format_seconds
 
@@ -85,7 +86,8 @@ def result_tables(result: Mapping[str, Any]) -> list[Group]:
         key_values("Training", head),
         stage_table(result["stages"]),
         *io_tables(result["io"]),
-        comparison_table(result["predicted"]),
+        *([comparison_table(result["predicted"])] if result["predicted"] else []),
+        *([pipeline_table(result["pipeline"])] if "pipeline" in result else []),
         metric_table(splits),
     ]
 

@@ -10,14 +10,23 @@ from graphsys.cli.output import reporting
 
 
 def plan(run_file: RunFile, overrides: Overrides = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Predict bytes, seconds, disk and memory of every mode, and say which one the run takes and why."""
-    from graphsys.cli.run_tables import plan_tables
+    """Predict bytes, seconds, disk and memory of every mode, or of every way to spread a pipeline, and choose one."""
     from graphsys.core.config import load_run
-    from graphsys.trainers.predict import predict
 
     with reporting(as_json=as_json, quiet=quiet) as output:
-        values = predict(load_run(run_file, overrides), output.progress).as_dict()
-        output.result(values, *plan_tables(values))
+        run = load_run(run_file, overrides)
+        if run.trainer.strategy == "pipeline":
+            from graphsys.cli.pipeline_tables import pipeline_plan_tables
+            from graphsys.trainers.pipeline.planning import plan_pipeline
+
+            values = plan_pipeline(run, output.progress).as_dict()
+            output.result(values, *pipeline_plan_tables(values))
+        else:
+            from graphsys.cli.run_tables import plan_tables
+            from graphsys.trainers.predict import predict
+
+            values = predict(run, output.progress).as_dict()
+            output.result(values, *plan_tables(values))
 
 
 def sample(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from graphsys.core.config_parts import COUNT_LIMIT, Section
+from graphsys.core.errors import ConfigError
 
 _CHUNKS_PER_STAGE = 4  # of each way: GNNPipe's choice (arXiv:2308.10087)
 
@@ -58,3 +59,15 @@ class ClusterConfig(Section):
         if self.chunks != "auto":
             return self.chunks
         return self.ways if self.stages == 1 else _CHUNKS_PER_STAGE * self.stages * self.ways
+
+
+def check_chunks(chunks: int, num_nodes: int) -> None:
+    """Make sure that a graph of ``num_nodes`` nodes can be split into ``chunks``.
+
+    Raises:
+        ConfigError: There are more chunks than nodes.
+    """
+    if chunks > num_nodes:
+        raise ConfigError(
+            f"cluster.chunks asks METIS for {chunks} chunks of a graph of {num_nodes} nodes; give at most {num_nodes}"
+        )

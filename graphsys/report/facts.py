@@ -42,6 +42,17 @@ class RunFacts:
         return epochs
 
     @property
+    def is_pipeline(self) -> bool:
+        """Whether the run trains on the whole graph."""
+        strategy: str = self.config["trainer"]["strategy"]
+        return strategy == "pipeline"
+
+    @property
+    def batch_epochs(self) -> list[dict[str, Any]]:
+        """The epochs that had batches, with an account of their rows and bytes."""
+        return [epoch for epoch in self.epochs if "io" in epoch]
+
+    @property
     def config_text(self) -> str:
         """The resolved run file."""
         return yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
@@ -104,7 +115,7 @@ def read_facts(folder: Path) -> RunFacts:
         config=config,
         state=_state(folder, config, checkpoint, result),
         steps=[line for line in lines if line.get("kind") == "step"],
-        epochs=[line for line in lines if line.get("kind") == "epoch" and "io" in line],
+        epochs=[line for line in lines if line.get("kind") == "epoch" and ("io" in line or "pipeline" in line)],
         calls=read_lines(folder / "logs" / CALLS_NAME),
         checkpoint=checkpoint,
         plan=open_sealed_json(folder / PLAN_NAME) if (folder / PLAN_NAME).is_file() else None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import graphsys
 from graphsys.core.errors import DiskError
-from graphsys.report import sections
+from graphsys.report import pipeline, sections
 from graphsys.report.facts import RunFacts
 from graphsys.report.markup import Markup, join, tag
 from graphsys.storage.files import disk_errors, write_bytes
@@ -46,8 +46,10 @@ def render(facts: RunFacts) -> str:
     parts = [
         sections.learning(facts),
         sections.time(facts),
+        pipeline.processes(facts),
         sections.traffic(facts),
         sections.prediction(facts),
+        pipeline.foretold(facts),
         sections.stages(facts),
         sections.provenance(facts),
     ]

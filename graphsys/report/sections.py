@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphsys.core.units import format_bytes
+from graphsys.report import parts
 from graphsys.report.charts import Point, line_chart, paired_bars, stacked_bars
 from graphsys.report.facts import RunFacts
 from graphsys.report.markup import Markup, tag
@@ -81,9 +82,9 @@ def learning(facts: RunFacts) -> Markup:
         line_chart("Validation metrics", metrics, x_label="step") if metrics else None,
     ]
     if not any(charts):
-        return _section("Learning", tag("p", "Nothing is logged yet."))
-    parts = [_charts(*charts), _evaluation(facts.result)]
-    return _section("Learning", *parts, _details("Every epoch", _epoch_table(epochs)) if epochs else None)
+        return parts.section("Learning", tag("p", "Nothing is logged yet."))
+    shown = [parts.charts(*charts), _evaluation(facts.result)]
+    return parts.section("Learning", *shown, parts.details("Every epoch", _epoch_table(epochs)) if epochs else None)
 
 
 def _evaluation(result: Mapping[str, Any] | None) -> Markup | None:
@@ -92,7 +93,7 @@ def _evaluation(result: Mapping[str, Any] | None) -> Markup | None:
     splits = {split: result[split] for split in ("train", "val", "test") if result.get(split)}
     names = list(dict.fromkeys(name for metrics in splits.values() for name in metrics))
     rows = [[split, *(_metric(metrics.get(name)) for name in names)] for split, metrics in splits.items()]
-    return _table("Exact evaluation, over all neighbours of every node", ["split", *names], rows)
+    return parts.table("Exact evaluation, over all neighbours of every node", ["split", *names], rows)
 
 
 def _metric(value: float | None) -> str:
@@ -113,30 +114,30 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> Markup:
         ]
         for epoch in epochs
     ]
-    return _table("Epochs", head, rows)
+    return parts.table("Epochs", head, rows)
 
 
 def time(facts: RunFacts) -> Markup | None:
     """Return where the seconds of every epoch went."""
-    if not facts.epochs:
+    if not facts.batch_epochs:
         return None
     bars = [
         {words: epoch["io"]["share"][name] * epoch["seconds"] for name, words in _TIMES.items()}
-        for epoch in facts.epochs
+        for epoch in facts.batch_epochs
     ]
     spent = sum(sum(bar.values()) for bar in bars)
     sums = {words: sum(bar[words] for bar in bars) for words in _TIMES.values()}
     rows = [[words, seconds(value), percent(value / spent if spent else 0)] for words, value in sums.items()]
     chart = stacked_bars("Seconds of each epoch", bars, x_label="epoch", format_y=seconds)
-    table = _table("All epochs, validation left out", ["", "seconds", "share"], rows)
-    return _section("Where the time went", _charts(chart, table))
+    table = parts.table("All epochs, validation left out", ["", "seconds", "share"], rows)
+    return parts.section("Where the time went", parts.charts(chart, table))
 
 
 def traffic(facts: RunFacts) -> Markup | None:
     """Return where rows came from, how far from the fewest possible, and what reading them took."""
-    if not facts.epochs:
+    if not facts.batch_epochs:
         return None
-    accounts = [epoch["io"] for epoch in facts.epochs]
+    accounts = [epoch["io"] for epoch in facts.batch_epochs]
     rows = [{_TIERS[name]: count for name, count in io["rows"].items()} for io in accounts]
     over = [(index + 1, io["rows_over_bound"]) for index, io in enumerate(accounts) if io["rows_over_bound"]]
     costs = {
@@ -158,8 +159,10 @@ def traffic(facts: RunFacts) -> Markup | None:
         "The bound is the fewest rows that a cache of the same size could have read in the epoch, had it known all of "
         "its accesses in advance; it is followed for a sample of the nodes where the epoch is large."
     )
-    details = _details("Bytes of every epoch", _byte_table(accounts))
-    return _section("Rows and bytes", _charts(*charts), tag("p", note, class_="note") if over else None, details)
+    details = parts.details("Bytes of every epoch", _byte_table(accounts))
+    return parts.section(
+        "Rows and bytes", parts.charts(*charts), tag("p", note, class_="note") if over else None, details
+    )
 
 
 def _count(value: float) -> str:
@@ -188,24 +191,24 @@ def _byte_table(accounts: Sequence[Mapping[str, Any]]) -> Markup:
         ]
         for index, io in enumerate(accounts, start=1)
     ]
-    return _table("The run's own figures include the making of the next windows", head, rows)
+    return parts.table("The run's own figures include the making of the next windows", head, rows)
 
 
 def prediction(facts: RunFacts) -> Markup | None:
     """Return what the run was predicted to cost beside what it cost."""
-    if facts.plan is None:
+    if facts.plan is None or facts.is_pipeline:
         return None
-    parts = [tag("p", f"Mode {facts.plan['mode']}: {facts.plan['reason']}.")]
+    shown = [tag("p", f"Mode {facts.plan['mode']}: {facts.plan['reason']}.")]
     if facts.result is not None:
-        parts.append(_comparison(facts.result["predicted"]))
+        shown.append(_comparison(facts.result["predicted"]))
     else:
         rows = [
             [name, seconds(cost["seconds"]), *(format_bytes(cost[key]) for key in _BYTES)]
             for name in (*_STAGES, "embed")
             if (cost := facts.plan["stages"].get(name))
         ]
-        parts.append(_table("Predicted", ["stage", "seconds", "read", "written"], rows))
-    return _section("Prediction", *parts)
+        shown.append(parts.table("Predicted", ["stage", "seconds", "read", "written"], rows))
+    return parts.section("Prediction", *shown)
 
 
 _BYTES = ("device_bytes_read", "device_bytes_written")
@@ -220,7 +223,7 @@ def _comparison(rows: Iterable[Mapping[str, Any]]) -> Markup:
         for row in rows
         for name, show in formats.items()
     ]
-    return _table("Predicted beside measured", head, cells, left=2)
+    return parts.table("Predicted beside measured", head, cells, left=2)
 
 
 def _difference(predicted: float, measured: float) -> str:
@@ -239,7 +242,7 @@ def stages(facts: RunFacts) -> Markup | None:
         for name, stage in _stages(facts).items()
     ]
     head = ["stage", "seconds", "read", "written", "useful bytes", "peak memory"]
-    return _section("Stages", _table("Cost of every stage", head, rows))
+    return parts.section("Stages", parts.table("Cost of every stage", head, rows))
 
 
 def _stages(facts: RunFacts) -> dict[str, dict[str, Any]]:
@@ -263,11 +266,11 @@ def provenance(facts: RunFacts) -> Markup:
         "trainer seed": config["trainer"]["seed"],
     }
     rows = [[name, str(value)] for name, value in known.items() if value is not None]
-    return _section(
+    return parts.section(
         "Provenance",
-        _table("Made from", ["", ""], rows, left=2),
+        parts.table("Made from", ["", ""], rows, left=2),
         *(_call(index, call) for index, call in enumerate(facts.calls, start=1)),
-        _details("The run file, resolved", tag("pre", tag("code", facts.config_text), tabindex="0")),
+        parts.details("The run file, resolved", tag("pre", tag("code", facts.config_text), tabindex="0")),
     )
 
 
@@ -283,34 +286,4 @@ def _call(index: int, call: Mapping[str, Any]) -> Markup:
         "system": machine["system"],
         "versions": ", ".join(f"{name} {value}" for name, value in call["versions"].items()),
     }
-    return _table(f"Call {index}", ["", ""], [[name, value] for name, value in shown.items()], left=2)
-
-
-def _section(title: str, *parts: Markup | None) -> Markup:
-    name = title.lower().replace(" ", "-")
-    return tag("section", tag("h2", title, id=name), *parts, aria_labelledby=name)
-
-
-def _charts(*charts: Markup | None) -> Markup:
-    return tag("div", *charts, class_="charts")
-
-
-def _details(title: str, part: Markup) -> Markup:
-    return tag("details", tag("summary", title), part)
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Markup:
-    """Return a table that scrolls sideways where it is too wide; the first ``left`` columns are text."""
-    top = tag("thead", tag("tr", *(_cell(name, index, left, "col") for index, name in enumerate(head))))
-    body = (tag("tr", *(_cell(cell, index, left, "row") for index, cell in enumerate(row))) for row in rows)
-    # Without a head, it pairs names with values of any length, such as paths.
-    kind = None if any(head) else "pairs"
-    table = tag("table", tag("caption", caption), top if any(head) else None, tag("tbody", *body), class_=kind)
-    return tag("div", table, class_="wide", tabindex="0", role="region", aria_label=caption)
-
-
-def _cell(text: str, index: int, left: int, scope: str) -> Markup:
-    """Return a cell; those of the head row and of the first column name the others."""
-    names = scope == "col" or index == 0
-    kind = None if index < left else "figure"
-    return tag("th" if names else "td", text, scope=scope if names else None, class_=kind)
+    return parts.table(f"Call {index}", ["", ""], [[name, value] for name, value in shown.items()], left=2)

@@ -166,6 +166,22 @@ def test_the_log_says_what_was_sent_and_how_long_each_process_computed_and_waite
     assert [len(part) for part in turns] == [8, 8]
 
 
+def test_a_call_in_the_same_shape_takes_the_cut_that_an_earlier_one_measured(tmp_path: Path, store: Path) -> None:
+    def trained(stages: int, epochs: int) -> bytes:
+        shape = {"stages": stages, "chunks": 4}
+        run = pipeline_run(store, tmp_path / "run", cluster=shape, trainer={"epochs": epochs})
+        train(run, tmp_path / "gang")
+        return (run.out / "cut.json").read_bytes()
+
+    measured = trained(2, 1)
+    assert trained(2, 2) == measured
+    other = trained(4, 3)
+    assert json.loads(other)["bounds"] == [0, 1, 2, 3, 4]
+    (tmp_path / "run" / "cut.json").write_bytes(measured[:-20])
+    assert len(json.loads(trained(2, 4))["bounds"]) == 3
+    verify(tmp_path / "run")
+
+
 def test_rows_that_do_not_fit_in_memory_are_mapped_from_disk_with_the_same_result(tmp_path: Path, store: Path) -> None:
     roomy, tight = (
         pipeline_run(store, tmp_path / name, cluster=FOUR_CHUNKS, memory=memory)

@@ -17,11 +17,12 @@ class SlotTime:
     slot: int
     started_s: float  # since the epoch started on this process, when the chunk's rows were there
     compute_s: float  # seconds of computing
+    cpu_s: float  # seconds of a core that the process's own thread took meanwhile; others that use it do not count
     wait_s: float  # seconds of waiting for rows of other stages before, and of other ways during the turn
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {name: getattr(self, name) for name in ("phase", "slot", "started_s", "compute_s", "wait_s")}
+        return {name: getattr(self, name) for name in ("phase", "slot", "started_s", "compute_s", "cpu_s", "wait_s")}
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class SlotClock:
             waited: Returns the seconds that the process has waited since its start.
             received_s: Seconds that it waited for the chunk's rows.
         """
-        before, started = waited(), time.perf_counter()
+        before, started, cpu = waited(), time.perf_counter(), time.thread_time()
         yield
         inside = waited() - before
         self.slots.append(
@@ -48,6 +49,7 @@ class SlotClock:
                 slot=slot,
                 started_s=started - self.started,
                 compute_s=time.perf_counter() - started - inside,
+                cpu_s=time.thread_time() - cpu,
                 wait_s=inside + received_s,
             )
         )

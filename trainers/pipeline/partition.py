@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from pymetis import CSRAdjacency, Options, part_graph, zero_copy_dtype
 
-from graphsys.core.errors import ConfigError
+from graphsys.core.cluster_config import check_chunks
 from graphsys.core.seeding import derive_key
 from graphsys.core.types import NodeIds, Topology
 
@@ -22,10 +22,7 @@ def split_graph(topology: Topology, *, ways: int, slots: int, seed: int) -> Node
         ConfigError: There are more chunks than nodes.
     """
     num_nodes, chunks = topology.num_nodes, ways * slots
-    if chunks > num_nodes:
-        raise ConfigError(
-            f"cluster.chunks asks METIS for {chunks} chunks of a graph of {num_nodes} nodes; give at most {num_nodes}"
-        )
+    check_chunks(chunks, num_nodes)
     chunk = np.zeros(num_nodes, np.int64)
     if chunks == 1:
         return chunk

@@ -38,19 +38,30 @@ def forecast_slots(costs: ChunkCosts, cut: StageCut, order: Sequence[int] | None
     Source:
         GNNPipe (arXiv:2308.10087): the simulator of its stage cut.
     """
-    turns = range(costs.num_chunks) if order is None else order
-    forward, backward = cut.of_stages(costs.forward), cut.of_stages(costs.backward)
+    return forecast_passes(cut.of_stages(costs.forward), cut.of_stages(costs.backward), order)
+
+
+def forecast_passes(forward: Seconds, backward: Seconds, order: Sequence[int] | None = None) -> SlotForecast:
+    """Return what an epoch takes, by the seconds of its S stages for the K chunks.
+
+    Args:
+        forward: [S, K].
+        backward: [S, K].
+        order: As in :func:`forecast_slots`.
+    """
+    stages, chunks = forward.shape
+    turns = range(chunks) if order is None else order
     forward_s = _passage(forward, turns)
     backward_s = _passage(backward[::-1], list(reversed(turns)))
     epoch_s = forward_s + backward_s
     busy_s = float(forward.sum() + backward.sum())
     return SlotForecast(
-        num_slots=2 * (costs.num_chunks + cut.num_stages - 1),
-        bubble_slots=ideal_bubble(cut.num_stages, costs.num_chunks),
+        num_slots=2 * (chunks + stages - 1),
+        bubble_slots=ideal_bubble(stages, chunks),
         forward_s=forward_s,
         backward_s=backward_s,
         epoch_s=epoch_s,
-        bubble=1 - busy_s / (cut.num_stages * epoch_s) if epoch_s else 0.0,
+        bubble=1 - busy_s / (stages * epoch_s) if epoch_s else 0.0,
     )
 
 

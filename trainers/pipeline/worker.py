@@ -5,23 +5,23 @@ from dataclasses import dataclass
 import torch
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import ConfigError
-from graphsys.core.metrics import measure
+from graphsys.core.metrics import StageReport, measure, rss_bytes
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import SPLITS
-from graphsys.models.layered import LayeredModel
+from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.device import exact_torch
-from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.outcome import write_stages
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.cut_file import ensure_cut
 from graphsys.trainers.pipeline.exact import spill_folder
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
+from graphsys.trainers.pipeline.planning import Scene
 from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
 from graphsys.trainers.pipeline.scoring import Scorer
@@ -49,7 +49,8 @@ def train_worker(
     progress: Progress = SILENT,
     overwrite: bool = False,
     cut: StageCut | None = None,
-) -> None:
+    check: StoreCheck | None = None,
+) -> dict[str, StageReport]:
     """Train to the end, with the same call on all processes; checkpoints and logs are in the run's folder then.
 
     torch.distributed's default group must be up where ``world_size`` is more than 1, and the caller of all processes
@@ -60,8 +61,13 @@ def train_worker(
         rank: Of this process: stage * ways + way.
         progress: Shows what process 0 does; the others' may be silent.
         overwrite: Train anew where the folder holds a training.
-        cut: Which layers each stage runs; None: as many each. The same on all processes, and free to change between a
-            call and its continuation.
+        cut: Which layers each stage runs; None: process 0 times them, or takes what an earlier call in this shape
+            found, so that the slowest stage is as fast as can be. The same on all processes; the weights do not depend
+            on it.
+        check: The check of the store's arrays, where the caller has made it; None makes it here, in process 0.
+
+    Returns:
+        What the stages cost, in process 0; the details of stage ``train`` have the peak memory of every process.
 
     Raises:
         ConfigError: The run does not fit the store, the number of processes or the network, or the loss is no number.
@@ -75,25 +81,33 @@ def train_worker(
     job = open_training(run, overwrite=overwrite)
     links.share(None, 0)  # every process has seen the same checkpoints before any is written or removed
     if job.finished:
-        return
+        return {}
+    stages: dict[str, StageReport] = {}
     if links.rank == 0:
-        check = job.check(progress)
+        check = check or job.check(progress)
+        stages["check"] = check.report
         if overwrite:
             forget(run)
         write_config(run)
         check.remember(RunFolder(run.out).store_checked)
         step = 0 if job.earlier is None else job.earlier.step
         record_call(RunFolder(run.out).logs, step=step, device=str(job.device))
+    before = rss_bytes()
     with exact_torch(job.device, _threads(run, links)), measure("train") as report:
-        process = _open(job, links, progress, cut or equal_cut(run.num_layers, links.shape.stages))
+        process = _open(job, links, progress, cut)
         files = StageFiles(process.runtime, process.table, process.data.x.shape[1])
         val = job.store.split(job.node_type, "val")
         scorer = _scorer(job, process, "val") if val.size else None
         training = PipelineTraining(run, process.runtime, files, job.objective, scorer, parents=job.parents)
-        training.start(job.earlier)
-        training.run(progress)
+        with measure("epochs") as epochs:
+            training.start(job.earlier)
+            training.run(progress)
+        memory = {"peak_rss_bytes": epochs.peak_rss_bytes, "data_bytes": max(epochs.peak_rss_bytes - before, 0)}
+        report.details = {"processes": links.gather(memory)}
+    stages["train"] = report
     if rank == 0 and world_size > 1:
-        write_stages(run, {"train": report})
+        write_stages(run, stages)
+    return stages
 
 
 def _threads(run: RunConfig, links: Links) -> int:
@@ -103,28 +117,19 @@ def _threads(run: RunConfig, links: Links) -> int:
     return torch.get_num_threads()
 
 
-def _open(job: Training, links: Links, progress: Progress, cut: StageCut) -> _Process:
+def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None) -> _Process:
     run, store = job.run, job.store
-    model = job.model
-    if not isinstance(model, LayeredModel):
-        raise ConfigError("trainer.strategy is pipeline, which needs a network of layers; see model.name")
-    topology = store.topology(store.edge_type_within(job.node_type))
+    scene = Scene.of(job)
     if links.rank == 0:
-        table = ensure_partition(run, links.shape, topology, store.fingerprint, progress)
-        links.share(None, 0)
+        table = ensure_partition(run, links.shape, scene.data.topology, store.fingerprint, progress)
+        cut = links.share(cut or ensure_cut(scene, table, progress), 0)
     else:
-        links.share(None, 0)
+        cut = links.share(None, 0)
         table = read_partition(run, links.shape, store.fingerprint)
-    data = GraphData(
-        topology=topology,
-        x=store.features(job.node_type).memmap(),
-        y=store.labels(job.node_type),
-        train=training_nodes(store, job.node_type),
-    )
-    model.to(job.device)
+    assert cut is not None, "process 0 has one"
     runtime = assemble(
-        model,
-        data,
+        scene.model,
+        scene.data,
         table,
         links,
         cut=cut,
@@ -133,7 +138,7 @@ def _open(job: Training, links: Links, progress: Progress, cut: StageCut) -> _Pr
         allocate=Buffers(spill_folder(run.out), run.memory, job.device).allocate,
         device=job.device,
     )
-    return _Process(runtime=runtime, table=table, data=data)
+    return _Process(runtime=runtime, table=table, data=scene.data)
 
 
 def _scorer(job: Training, process: _Process, *names: str) -> Scorer:
