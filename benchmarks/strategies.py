@@ -251,17 +251,18 @@ def table_of(found: list[Measured]) -> str:
 
 def forecasts(args: argparse.Namespace) -> dict[str, Any]:
     """Return by depth the bytes of a pipeline and of graph parallelism on four processes, by the formulas alone."""
-    shapes = [Shape(stages=4, ways=1, slots=16), Shape(stages=1, ways=4, slots=1)]
+    shapes = {"pipeline": Shape(stages=4, ways=1, slots=16), "graph_parallel": Shape(stages=1, ways=4, slots=1)}
+    store = Store.open(args.store)
+    topology = store.topology(store.edge_type_within(store.node_type().name))
     found = {}
-    for layers in args.forecast:
-        with TemporaryDirectory(dir=args.work) as work:
-            totals = []
-            for shape in shapes:
-                run, store = run_config(args, shape, Path(work) / f"{shape.ways}", layers), Store.open(args.store)
-                topology = store.topology(store.edge_type_within(store.node_type().name))
-                table = ensure_partition(run, shape, topology, store.fingerprint, SILENT)
-                totals.append(forecast(*describe(run, store, table), shape).total)
-        found[str(layers)] = {"pipeline": totals[0], "graph_parallel": totals[1], "ratio": totals[1] / totals[0]}
+    with TemporaryDirectory(dir=args.work) as work:
+        for layers in args.forecast:
+            totals = {}
+            for name, shape in shapes.items():
+                run = run_config(args, shape, Path(work) / name, layers)
+                table = ensure_partition(run, shape, topology, store.fingerprint, SILENT)  # the second depth finds it
+                totals[name] = forecast(*describe(run, store, table), shape).total
+            found[str(layers)] = {**totals, "ratio": totals["graph_parallel"] / totals["pipeline"]}
     return found
 
 
