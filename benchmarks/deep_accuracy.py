@@ -3,10 +3,13 @@
 Trains each network with several seeds, stops early by validation, and prints mean and standard deviation of the test
 metrics over the seeds as a Markdown table, one row per way of running the network.
 
-    .venv/bin/python benchmarks/deep_accuracy.py --data FOLDER [--problem cora] [--seeds 5] [--way whole]
+    .venv/bin/python benchmarks/deep_accuracy.py --data FOLDER [--problem cora] [--seeds 5] [--way whole] [--lr 0.03]
 
 ``--data`` holds ``cora.npz`` (Planetoid split) and ``minesweeper.npz`` (ten splits as masks; seed i takes split i). A
-way of running is a function of a problem and a seed, listed in ``WAYS``. ``--json`` prints one object instead.
+way of running is a function of a problem and a seed, listed in ``WAYS``: ``whole`` is plain autograd over the whole
+graph, ``pipeline`` the strategy of that name, with 16 chunks in one process (the number of stages changes no bit of
+it), and the others leave one of its techniques out. ``--epochs`` without ``--patience`` runs them all, and takes the
+epoch of the best validation. ``--json`` prints one object instead.
 """
 
 import argparse
@@ -15,37 +18,36 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from deep_problems import PROBLEMS, Problem
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.classification import binary_auroc
 
-from graphsys.core.config import ModelConfig, TrainerConfig
+from graphsys.core.config import TrainerConfig
 from graphsys.core.seeding import derive_key
+from graphsys.core.types import Topology
 from graphsys.models.layered import LayeredModel
 from graphsys.models.whole_graph import forward_whole
 from graphsys.trainers.device import exact_torch
 from graphsys.trainers.model_factory import build_layered_model
+from graphsys.trainers.objective import SingleLabel
 from graphsys.trainers.optimizer import new_optimizer
+from graphsys.trainers.pipeline.assemble import GraphData, assemble
+from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.links import Links
+from graphsys.trainers.pipeline.partition import split_graph
+from graphsys.trainers.pipeline.runtime import Runtime
+from graphsys.trainers.pipeline.shape import Shape
+from graphsys.trainers.pipeline.stage_cut import equal_cut
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Problem:
-    """A graph with one split, and the network and training that suit it."""
-
-    x: Tensor  # [N, D] float32
-    indptr: Tensor  # [N + 1] int64
-    indices: Tensor  # [E] int32 sources by destination
-    y: Tensor  # [N] int64
-    split: dict[str, Tensor]  # name -> node ids, int64
-    model: ModelConfig
-    trainer: TrainerConfig  # patience counts validations, of which there is one every eval_every epochs
-    selection: str  # what the best epoch is chosen by: loss, accuracy or roc_auc on the validation nodes
+CHUNKS = 16  # of a pipeline of four stages
+_WAIT_S = 600.0  # for another process, of which there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,75 +63,62 @@ class Outcome:
     epoch_s: float  # mean seconds of an epoch, validations left out
 
 
-def cora(data: Path, split: int) -> Problem:
-    """Return Cora with GCNII; the settings are those of the paper."""
-    del split  # there is one
-    with np.load(data / "cora.npz") as arrays:
-        content = dict(arrays)
-    x = dense_features(content)
-    trainer = {"epochs": 1000, "lr": 0.01, "weight_decay": 5e-4, "layer_weight_decay": 0.01, "patience": 100}
-    return Problem(
-        **graph_of(content, x / x.sum(dim=1, keepdim=True).clamp(min=1)),
-        split={name: torch.from_numpy(content[name]).long() for name in ("train", "val", "test")},
-        model=ModelConfig(name="gcnii", hidden=64, num_layers=32, dropout=0.6, alpha=0.1, theta=0.5),
-        trainer=TrainerConfig.model_validate(trainer),
-        selection="loss",
-    )
-
-
-def minesweeper(data: Path, split: int) -> Problem:
-    """Return minesweeper with a deep GraphSAGE."""
-    with np.load(data / "minesweeper.npz") as arrays:
-        content = dict(arrays)
-    masks = {name: content[f"{name}_masks"][split] for name in ("train", "val", "test")}
-    return Problem(
-        **graph_of(content, dense_features(content)),
-        split={name: torch.from_numpy(np.flatnonzero(mask)) for name, mask in masks.items()},
-        model=ModelConfig(name="deep_sage", hidden=64, num_layers=8, dropout=0.2),
-        trainer=TrainerConfig(epochs=300, lr=3e-3, eval_every=5, patience=20),
-        selection="roc_auc",
-    )
-
-
-PROBLEMS: dict[str, Callable[[Path, int], Problem]] = {"cora": cora, "minesweeper": minesweeper}
-
-
-def dense_features(content: dict[str, npt.NDArray[np.generic]]) -> Tensor:
-    """Return the features [N, D] float32 of their sparse rows."""
-    x = np.zeros(tuple(content["x_shape"].tolist()), np.float32)
-    row = np.repeat(np.arange(x.shape[0]), np.diff(content["x_indptr"]))
-    x[row, content["x_indices"]] = content["x_data"]
-    return torch.from_numpy(x)
-
-
-def graph_of(content: dict[str, npt.NDArray[np.generic]], x: Tensor) -> dict[str, Tensor]:
-    """Return the in-edges by destination, the features and the labels, as :class:`Problem` takes them."""
-    src, dst = content["edge_index"]
-    order = np.lexsort((src, dst))
-    degree = np.bincount(dst, minlength=x.shape[0])
-    return {
-        "x": x,
-        "indptr": torch.from_numpy(np.concatenate([[0], degree.cumsum()])),
-        "indices": torch.from_numpy(src[order].astype(np.int32)),
-        "y": torch.from_numpy(content["y"].astype(np.int64)),
-    }
-
-
 def train_whole(problem: Problem, seed: int) -> Outcome:
     """Train in one process on the whole graph at once, with plain autograd."""
-    trainer, train = problem.trainer, problem.split["train"]
-    model = build_layered_model(problem.model, problem.x.shape[1], int(problem.y.max()) + 1, seed=seed)
-    optimizer = new_optimizer(model.named_parameters(), trainer)
-    best: Outcome | None = None
-    seconds, epoch = 0.0, 0
-    for epoch in range(1, trainer.epochs + 1):
-        start = time.perf_counter()
-        torch.manual_seed(derive_key(seed, epoch))
+    train = problem.split["train"]
+    model = _network(problem, seed)
+    optimizer = new_optimizer(model.named_parameters(), problem.trainer)
+
+    def run_epoch(epoch: int) -> None:
+        torch.manual_seed(derive_key(seed, epoch + 1))
         model.train()
         optimizer.zero_grad(set_to_none=True)
         outputs = forward_whole(model, problem.x, problem.indptr, problem.indices)
         torch.autograd.backward([functional.cross_entropy(outputs[train], problem.y[train])])
         optimizer.step()
+
+    return _train(problem, model, run_epoch, seed)
+
+
+def train_pipeline(problem: Problem, seed: int, *, chunks: int = CHUNKS, **techniques: Any) -> Outcome:
+    """Train with strategy ``pipeline`` in one process; ``techniques`` are settings of the trainer."""
+    runtime = pipeline(problem, seed, chunks=chunks, **techniques)
+    if chunks > 1:
+        runtime.run_exactly(into_snapshot=True)
+    return _train(problem, runtime.stage.model, lambda epoch: runtime.run_epoch(epoch).loss, seed)
+
+
+def pipeline(problem: Problem, seed: int, *, chunks: int, **techniques: Any) -> Runtime:
+    """Return one process that runs all layers over all chunks."""
+    shape = Shape(stages=1, ways=1, slots=chunks)
+    topology = Topology(
+        indptr=problem.indptr.numpy(), indices=problem.indices.numpy(), num_src_nodes=problem.x.shape[0]
+    )
+    model = _network(problem, seed)
+    return assemble(
+        model,
+        GraphData(
+            topology=topology, x=problem.x.numpy(), y=problem.y.numpy(), train=problem.split["train"].sort()[0].numpy()
+        ),
+        ChunkTable.of(split_graph(topology, ways=1, slots=chunks, seed=seed), ways=1, slots=chunks),
+        Links(shape, 0, _WAIT_S),
+        cut=equal_cut(model.num_layers, 1),
+        objective=SingleLabel(int(problem.y.max()) + 1),
+        config=problem.trainer.model_copy(update={"seed": seed, **techniques}),
+    )
+
+
+def _network(problem: Problem, seed: int) -> LayeredModel:
+    return build_layered_model(problem.model, problem.x.shape[1], int(problem.y.max()) + 1, seed=seed)
+
+
+def _train(problem: Problem, model: LayeredModel, run_epoch: Callable[[int], object], seed: int) -> Outcome:
+    trainer = problem.trainer
+    best: Outcome | None = None
+    seconds, epoch = 0.0, 0
+    for epoch in range(1, trainer.epochs + 1):
+        start = time.perf_counter()
+        run_epoch(epoch - 1)
         seconds += time.perf_counter() - start
         if epoch % trainer.eval_every:
             continue
@@ -174,7 +163,14 @@ def roc_auc(outputs: Tensor, y: Tensor) -> float:
     return float(binary_auroc((outputs[:, 1] - outputs[:, 0]).sigmoid().double(), y))
 
 
-WAYS: dict[str, Callable[[Problem, int], Outcome]] = {"whole": train_whole}
+WAYS: dict[str, Callable[[Problem, int], Outcome]] = {
+    "whole": train_whole,
+    "pipeline": train_pipeline,
+    "unshuffled": partial(train_pipeline, shuffle_chunks=False),
+    "snapshot of every epoch": partial(train_pipeline, refresh=1),
+    "not rescaled": partial(train_pipeline, rescale=False),
+    "none of the three": partial(train_pipeline, shuffle_chunks=False, refresh=1, rescale=False),
+}
 
 
 def table(results: dict[tuple[str, str], list[Outcome]]) -> str:
@@ -198,6 +194,14 @@ def percent(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.2f} +- {100 * statistics.pstdev(values):.2f}"
 
 
+def changed(problem: Problem, args: argparse.Namespace) -> Problem:
+    """Return the problem with the settings that were given."""
+    settings = {name: getattr(args, name) for name in ("epochs", "patience", "lr", "eval_every", "refresh")}
+    kept = {} if args.epochs is None else {"patience": None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return replace(problem, trainer=TrainerConfig(**{**problem.trainer.model_dump(), **kept, **given}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="Folder of the public graphs.")
@@ -205,6 +209,11 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, action="append", help="Only this one; may be repeated.")
     parser.add_argument("--seeds", type=int, default=5, help="Trainings per problem and way.")
     parser.add_argument("--first", type=int, default=0, help="First seed.")
+    parser.add_argument("--epochs", type=int, help="Epochs of a training; without patience unless it is given.")
+    parser.add_argument("--patience", type=int, help="Validations without improvement that end a training.")
+    parser.add_argument("--lr", type=float, help="Learning rate.")
+    parser.add_argument("--eval-every", type=int, help="Epochs between validations.")
+    parser.add_argument("--refresh", type=int, help="Epochs between snapshots.")
     parser.add_argument("--threads", type=int, default=1, help="Torch threads.")
     parser.add_argument("--json", action="store_true", help="Print every training as one JSON object.")
     args = parser.parse_args()
@@ -213,8 +222,8 @@ def main() -> None:
         for name in args.problem or PROBLEMS:
             for way in args.way or WAYS:
                 for seed in range(args.first, args.first + args.seeds):
-                    outcome = WAYS[way](PROBLEMS[name](args.data, seed), seed)
-                    print(f"{name}, {way}: {outcome}", file=sys.stderr)
+                    outcome = WAYS[way](changed(PROBLEMS[name](args.data, seed), args), seed)
+                    print(f"{name}, {way}: {outcome}", file=sys.stderr, flush=True)
                     results.setdefault((name, way), []).append(outcome)
     if args.json:
         print(json.dumps({f"{name}, {way}": [asdict(o) for o in found] for (name, way), found in results.items()}))

@@ -162,7 +162,13 @@ class Stage:
     def _seed(self, point: int, slot: int) -> None:
         graph = self.histories.graph
         chunk = graph.way * graph.num_slots + slot
-        torch.manual_seed(derive_key(self.seed, self.epoch, _DRAWS, point, chunk))
+        key = derive_key(self.seed, self.epoch, _DRAWS, point, chunk)
+        if self.inputs.device.type == "cpu":
+            # torch.manual_seed notes a stack trace for every kind of device that is not in use, which takes longer
+            # than a layer of a small chunk.
+            torch.default_generator.manual_seed(key)
+        else:
+            torch.manual_seed(key)
 
 
 def _unpacked(rows: Tensor, model: LayeredModel) -> tuple[Tensor, Tensor | None]:
