@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.storage.packer import pack_window
 from graphsys.storage.residency import plan_residency
 from graphsys.storage.window import Window, WindowHeader, WindowWriter
+from graphsys.trainers.scratch import scratch_folder
 
 MAX_AGE = timedelta(days=7)
 NUM_NODES = 160_000
@@ -81,12 +81,8 @@ def measure_engine(folder: Path) -> EngineSpeed:
     Raises:
         DiskError: The folder cannot be written, or the disk is full.
     """
-    with disk_errors("write", folder):
-        work = Path(tempfile.mkdtemp(prefix=".graphsys-engine-speed-", dir=folder))
-    try:
+    with scratch_folder(folder) as work:
         return _measure(work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _measure(work: Path) -> EngineSpeed:

@@ -21,9 +21,7 @@ from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
 from graphsys.samplers.offline import sample_window
 from graphsys.samplers.schedule import Schedule
-from graphsys.storage.disk_speed import existing_folder
 from graphsys.storage.features import DirectFeatures, FeatureReader
-from graphsys.storage.files import disk_errors
 from graphsys.storage.flat import FlatArray, write_array
 from graphsys.storage.store import Store
 from graphsys.trainers.batch import MiniBatch
@@ -33,6 +31,7 @@ from graphsys.trainers.loader import Loader
 from graphsys.trainers.objective import Objective
 from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.rows import open_reader
+from graphsys.trainers.scratch import scratch_folder
 from graphsys.trainers.state import new_state
 from graphsys.trainers.step import Setting, train_step
 
@@ -278,11 +277,5 @@ def open_rehearsal(
         DiskError: The folder cannot be made.
         ConfigError: The device cannot do what the run asks.
     """
-    place = existing_folder(run.out)
-    with disk_errors("write", place):
-        scratch = Path(tempfile.mkdtemp(prefix=".graphsys-rehearsal-", dir=place))
-    try:
-        with exact_torch(resolve_device(run.trainer), run.trainer.threads):
-            yield Rehearsal(run.model_copy(update={"out": scratch}), store, topology, model, objective, batches)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder(run.out) as scratch, exact_torch(resolve_device(run.trainer), run.trainer.threads):
+        yield Rehearsal(run.model_copy(update={"out": scratch}), store, topology, model, objective, batches)
