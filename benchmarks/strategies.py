@@ -1,8 +1,8 @@
 """What a network on a whole graph costs spread over processes: seconds, bytes, waiting and memory, side by side.
 
 Trains a deep network for a few epochs with every shape of S stages, W ways and K chunks, each of its processes on one
-thread, joined by gloo on this machine, and prints a Markdown table. Stops with an error where the bytes that were
-counted at the send calls are not those of the formulas.
+thread (``--threads``), joined by gloo on this machine, and prints a Markdown table. Stops with an error where the bytes
+that were counted at the send calls are not those of the formulas.
 
     .venv/bin/python benchmarks/strategies.py --store GRAPH.gs --work FOLDER [--layers 8] [--shape 4x1x16]
 
@@ -27,7 +27,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
@@ -87,7 +86,7 @@ def run_config(args: argparse.Namespace, shape: Shape, out: Path, layers: int) -
                 "strategy": "pipeline",
                 "epochs": args.epochs,
                 "eval_every": args.epochs,
-                "threads": 1,
+                "threads": args.threads,
                 "device": "cpu",
                 "keep": "last",
             },
@@ -190,7 +189,6 @@ def train_on_processes(run: RunConfig, shape: Shape, work: Path) -> list[int]:
 
 def member(run: RunConfig, shape: Shape, rank: int, work: Path) -> None:
     """Be one process of a training."""
-    torch.set_num_threads(1)
     if shape.world_size > 1:
         store = FileStore(str(work / "rendezvous"), shape.world_size)
         limit = timedelta(seconds=_LIMIT_S)
@@ -280,6 +278,7 @@ def main() -> None:
     parser.add_argument("--model", default="gcnii", help="Network of layers.")
     parser.add_argument("--hidden", type=int, default=64, help="Its width.")
     parser.add_argument("--layers", type=int, action="append", help="Its depth, 8 by default; may be repeated.")
+    parser.add_argument("--threads", type=int, default=1, help="Torch threads of each process.")
     parser.add_argument("--epochs", type=int, default=3, help="Epochs; the first one's seconds are left out.")
     parser.add_argument("--forecast", type=int, action="append", default=[], help="Only foretell bytes at this depth.")
     parser.add_argument("--json", action="store_true", help="Print one JSON object.")
