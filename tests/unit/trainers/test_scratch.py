@@ -10,10 +10,15 @@ import pytest
 from graphsys.trainers.scratch import scratch_folder
 
 
-def test_the_folder_is_gone_with_all_it_held_also_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(NotADirectoryError), scratch_folder(tmp_path) as scratch:
+def _fail(near: Path) -> None:
+    with scratch_folder(near) as scratch:
         (scratch / "file").write_text("x")
-        list((scratch / "file").iterdir())
+        raise KeyError
+
+
+def test_the_folder_is_gone_with_all_it_held_also_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        _fail(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
