@@ -22,6 +22,8 @@ from graphsys.trainers.pipeline.shape import Shape
 from graphsys.trainers.pipeline.stage import Stage
 from graphsys.trainers.pipeline.stage_cut import ChunkCosts, equal_cut
 
+Clock = Callable[[], float]
+
 _CHUNKS = 4  # timed, from the cheapest to the dearest
 _REPEATS = 4  # of short work, the fastest counts: what else the machine does only slows it down
 _LONG_S = 0.2  # work that took as long is not repeated
@@ -61,6 +63,7 @@ def time_chunks(
     config: TrainerConfig,
     allocate: Allocate,
     device: torch.device,
+    clock: Clock = time.perf_counter,
 ) -> ChunkSample:
     """Return the seconds of every layer on up to four chunks; the encoder's are the first layer's, the decoder's the
     last one's.
@@ -71,6 +74,7 @@ def time_chunks(
         model: On ``device``.
         table: Of any shape.
         allocate: Makes the rows of one layer, on ``device``.
+        clock: Returns seconds; those of a thread leave out what other processes take of its core.
 
     Cost:
         Holds the whole graph twice, and the rows of one layer.
@@ -95,8 +99,10 @@ def time_chunks(
     starts = np.array(graph.slot_starts)
     nodes, edges = np.diff(starts), np.diff(graph.into.indptr.cpu().numpy()[starts].astype(np.int64))
     slots = _some(nodes * NODE_COST + edges)
-    _time_layer(stage, 0, slots[-1], device)  # what only the first call takes is none of theirs
-    times = np.array([[_time_layer(stage, layer, slot, device) for slot in slots] for layer in range(model.num_layers)])
+    _time_layer(stage, 0, slots[-1], device, clock)  # what only the first call takes is none of theirs
+    times = np.array(
+        [[_time_layer(stage, layer, slot, device, clock) for slot in slots] for layer in range(model.num_layers)]
+    )
     ends = np.zeros((1, len(slots)))
     forward, backward = (np.concatenate([ends, times[:, :, way], ends]) for way in range(2))
     return ChunkSample(costs=ChunkCosts(forward=forward, backward=backward), nodes=nodes[slots], edges=edges[slots])
@@ -109,25 +115,25 @@ def _some(cost: Counts) -> list[int]:
     return chosen
 
 
-def _time_layer(whole: Stage, layer: int, slot: int, device: torch.device) -> tuple[float, float]:
+def _time_layer(whole: Stage, layer: int, slot: int, device: torch.device, clock: Clock) -> tuple[float, float]:
     """Return the seconds of a layer's forward and backward pass over a chunk, as a stage of its own."""
     stage = replace(whole, first=layer, stop=layer + 1)
     own = stage.histories.graph.own(slot)
     of_output = None if stage.is_last else torch.randn(own.stop - own.start, stage.width, device=device)
-    forward_s = _least(lambda: stage.forward(slot), device)
-    backward_s = _least(lambda: stage.backward(slot, of_output), device)
+    forward_s = _least(lambda: stage.forward(slot), device, clock)
+    backward_s = _least(lambda: stage.backward(slot, of_output), device, clock)
     return forward_s, backward_s
 
 
-def _least(work: Callable[[], object], device: torch.device) -> float:
+def _least(work: Callable[[], object], device: torch.device, clock: Clock) -> float:
     """Return the seconds of the fastest of a few calls."""
     times: list[float] = []
     while len(times) < _REPEATS and sum(times) < _LONG_S:
         _settle(device)
-        started = time.perf_counter()
+        started = clock()
         work()
         _settle(device)
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return min(times)
 
 
