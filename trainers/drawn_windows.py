@@ -83,7 +83,7 @@ def sample_some(
     """
     labels = store.labels(store.node_type(run.task.node_type).name)
     found = []
-    for position in range(min(_BATCHES, max(len(schedule.nodes) // schedule.batch_size, 1))):
+    for position in range(min(_BATCHES, max(schedule.index(len(schedule.nodes) // schedule.batch_size), 1))):
         batch = sample_neighbors(
             topology,
             schedule.seeds(position).node,
