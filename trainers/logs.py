@@ -11,10 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from torch.utils.tensorboard import SummaryWriter
-
 from graphsys.storage.files import disk_errors, write_bytes
 from graphsys.storage.run_log import LOG_NAME, read_lines
+from graphsys.trainers.board import Board
 
 TENSORBOARD_NAME = "tensorboard"
 
@@ -67,7 +66,7 @@ class RunLog:
         write_bytes(self.path, b"".join(_encode(line) for line in self.lines))
         with disk_errors("write", self.path):
             self._file = self.path.open("ab")
-            self._board = SummaryWriter(str(folder / TENSORBOARD_NAME), purge_step=step + 1)
+            self._board = Board(folder / TENSORBOARD_NAME, purge_step=step + 1)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append one line, and its numbers to TensorBoard under ``kind``."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graphsys.storage.disk_speed import existing_folder
-from graphsys.storage.files import claimed_folder, disk_errors, is_claimed
+from graphsys.storage.files import claimed_folder, disk_errors, is_claimed, refuse_inside_artefact
 
 _PREFIX = ".graphsys-scratch-"
 _NAME = re.compile(re.escape(_PREFIX) + r"(\d+)-.+")
@@ -25,12 +25,13 @@ def scratch_folder(near: Path) -> Iterator[Path]:
         DiskError: The system refused.
     """
     place = existing_folder(near)
+    refuse_inside_artefact(near)
     for folder in {place, near.absolute().parent}:
         _sweep(folder)
     with disk_errors("write", place):
         scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
     try:
-        with claimed_folder(scratch):
+        with claimed_folder(scratch, name=near):
             yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
