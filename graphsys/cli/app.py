@@ -7,7 +7,7 @@ import typer
 from typer.main import get_command
 
 import graphsys
-from graphsys.cli import bench, cluster, data, demo, report, runs, vectors
+from graphsys.cli import bench, cluster, data, demo, report, runs, serve, vectors
 
 _FIRST, _DATA, _RUN, _USE, _MEASURE = "First", "Graphs and files", "Runs", "Results", "Speed"
 
@@ -31,6 +31,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("evaluate", runs.evaluate, _RUN, "graphsys evaluate run.yaml --json"),
     ("embed", runs.embed, _RUN, "graphsys embed run.yaml --out embeddings.gs"),
     ("report", report.report, _USE, "graphsys report runs/cora"),
+    ("serve", serve.serve, _USE, "graphsys serve runs/cora/embeddings.gs --port 8080"),
     ("lookup", vectors.lookup, _USE, "graphsys lookup runs/cora/embeddings.gs --id 42 --k 5"),
     ("export", vectors.export, _USE, "graphsys export runs/cora/embeddings.gs --to parquet --out cora.parquet"),
     ("bench", bench.bench, _MEASURE, "graphsys bench loader --json"),
@@ -45,7 +46,7 @@ def command() -> Any:
 def application() -> typer.Typer:
     """Return the program with all its commands."""
     app = typer.Typer(
-        help="Train graph neural networks on graphs bigger than memory, and look up what they learned.",
+        help="Train graph neural networks on graphs bigger than memory, and serve what they learned.",
         epilog="Exit codes: 0 done, 2 something to mend (one sentence says what), 1 a bug. First try: graphsys demo",
         no_args_is_help=True,
         add_completion=False,

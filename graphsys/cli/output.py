@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,27 @@ def reporting(*, as_json: bool, quiet: bool) -> Iterator[Output]:
         stdout.flush()
     else:
         _print(output.shown)
+
+
+@contextmanager
+def announcing(*, as_json: bool, quiet: bool) -> Iterator[tuple[Progress, Callable[[dict[str, Any], str], None]]]:
+    """Yield progress, and a function that says one thing while the command goes on: as JSON, or as a line for people.
+
+    What libraries print meanwhile goes to standard error.
+    """
+    stdout = sys.stdout
+    progress = _progress(quiet)
+
+    def announce(values: dict[str, Any], line: str) -> None:
+        stdout.write((json_line(values) if as_json else line) + "\n")
+        stdout.flush()
+
+    try:
+        with redirect_stdout(sys.stderr):
+            yield progress if progress is not None else SILENT, announce
+    finally:
+        if progress is not None:
+            progress.close()
 
 
 def json_line(values: dict[str, Any]) -> str:

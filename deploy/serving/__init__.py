@@ -1,0 +1,1 @@
+"""One process that answers what was learned: vectors, neighbours, predictions, over HTTP."""

@@ -1,0 +1,87 @@
+"""A table that is loaded and checked: every part that a request reads, closed when its last lease ends."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphsys.core.progress import SILENT, Progress
+from graphsys.core.progress import task as open_task
+from graphsys.core.types import NodeIds
+from graphsys.deploy.serving.settings import ServeSettings
+from graphsys.storage.embeddings import EmbeddingTable
+
+Ids = Sequence[int | str] | npt.NDArray[np.int64] | Any  # or a pyarrow array, which has no types
+
+
+_MOST = np.iinfo(np.int64).max
+
+
+class ServedTable:
+    """One table in service. Its parts are read by many requests at once, and changed by none.
+
+    Args:
+        table: Opened, every checksum compared.
+    """
+
+    def __init__(self, table: EmbeddingTable) -> None:
+        self.table = table
+        self.version = table.version
+        self.dim = table.dim
+        self.num_rows = table.num_rows
+        self.vectors: npt.NDArray[Any] = table.vectors.memmap()  # [N, dim] in the table's dtype
+        self.provenance: Mapping[str, Any] = provenance(table)
+
+    def lookup(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Return the vectors [Q, dim] of external ids and a found mask [Q]; what was not found is all zeros."""
+        node, found = self.to_node(ids)
+        if found.all():
+            return self.vectors[node].astype(np.float32, copy=False), found
+        vectors = np.zeros((node.shape[0], self.dim), np.float32)
+        vectors[found] = self.vectors[node[found]]
+        return vectors, found
+
+    def to_node(self, ids: Ids) -> tuple[NodeIds, npt.NDArray[np.bool_]]:
+        """Return the dense ids [Q] of external ids, and a found mask [Q]; -1 stands for what was not found."""
+        if not isinstance(ids, list):
+            return self.table.to_node(ids)
+        if self.table.id_kind == "string":
+            return self.table.to_node([str(value) for value in ids])
+        integers = [type(value) is int and abs(value) <= _MOST for value in ids]
+        if all(integers):
+            return self.table.to_node(np.array(ids, np.int64))
+        node = np.full(len(ids), -1, np.int64)  # where integers beyond int64 stay
+        for chosen in (integers, [type(value) is str for value in ids]):
+            wanted = [value for value, hit in zip(ids, chosen, strict=True) if hit]
+            node[np.array(chosen)], _ = self.table.to_node(wanted)
+        return node, node >= 0
+
+    def close(self) -> None:
+        """Let go of every part, so that files are unmapped; the table answers nothing any more."""
+        del self.table, self.vectors
+
+
+def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT) -> ServedTable:  # noqa: ARG001
+    """Open the table at ``path`` and everything that belongs to it, with every checksum compared.
+
+    Raises:
+        ArtefactError: It is not an embedding table, or one of a newer format.
+        CorruptError: A byte differs from what was written; the message names file and chunk.
+    """
+    table = EmbeddingTable.open(path)
+    with open_task(progress, f"check {path.name}", table.vectors.spec.nbytes, "B") as checking:
+        table.vectors.verify(checking)
+    _ = table.ids  # verified when first opened
+    return ServedTable(table)
+
+
+def provenance(table: EmbeddingTable) -> dict[str, Any]:
+    """Return what a table was made from, as plain JSON values."""
+    return {
+        "table": table.fingerprint,
+        "parents": dict(table.manifest.parents),
+        "layer": table.layer,
+        "config": dict(table.manifest.config),
+    }

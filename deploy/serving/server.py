@@ -1,0 +1,160 @@
+"""The process: a socket, an event loop, the first table, and an orderly end."""
+
+import asyncio
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from graphsys.core.errors import ConfigError, DiskError
+from graphsys.core.progress import SILENT, Progress
+from graphsys.deploy.serving.app import make_app
+from graphsys.deploy.serving.service import Service, make_service
+from graphsys.deploy.serving.settings import ServeSettings
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Where a server answers, told once its first table is active."""
+
+    url: str
+    version: str | None
+
+
+def serve(
+    tables: Sequence[Path],
+    settings: ServeSettings,
+    *,
+    progress: Progress = SILENT,
+    on_ready: Callable[[Ready], None] = lambda _: None,
+) -> None:
+    """Serve ``tables`` until SIGTERM or Ctrl-C; the first one is active at the start.
+
+    Raises:
+        ConfigError: An address, a certificate or a token does not allow it.
+        DiskError: A table cannot be read.
+        ArtefactError: A table is damaged, or none.
+    """
+    service = make_service(settings)
+    listener = bind(settings)
+    with listener:
+        versions = [service.registry.add(path) for path in tables]
+        server = HttpServer(service)
+        uvicorn_loop = server.config.get_loop_factory()
+        with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
+            runner.run(_serve(server, listener, versions, progress, on_ready))
+    service.registry.close()
+
+
+async def _serve(
+    server: "HttpServer",
+    listener: socket.socket,
+    versions: list[str],
+    progress: Progress,
+    on_ready: Callable[[Ready], None],
+) -> None:
+    loop, registry = asyncio.get_running_loop(), server.service.registry
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    url = address(server.service.settings, listener)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        if versions:
+            await asyncio.to_thread(registry.activate, versions[0], progress)
+        on_ready(Ready(url=url, version=registry.active))
+    except BaseException:
+        server.stop()
+        await serving
+        raise
+    await serving
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn with our application; it leaves signals to whoever runs it."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        super().__init__(
+            uvicorn.Config(
+                make_app(service),
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=int(settings.idle_time_s),
+                timeout_graceful_shutdown=int(settings.drain_s),
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
+            )
+        )
+        self.service = service
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signal handlers alone: uvicorn would end the process by the signal once it has drained."""
+        yield
+
+    def stop(self) -> None:
+        """Take no new connections, finish the requests under way, then end; safe from the loop's own thread."""
+        self.should_exit = True
+
+
+def bind(settings: ServeSettings) -> socket.socket:
+    """Return a socket bound to the server's address, not yet listening.
+
+    Raises:
+        ConfigError: The address is not this machine's, or the port is taken.
+    """
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ConfigError(f"--host {settings.host} is no address of this machine: {error.strerror}") from error
+    listener = socket.socket(family, kind)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(where)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another --port, or 0 for any free one"
+        ) from error
+    return listener
+
+
+def address(settings: ServeSettings, listener: socket.socket) -> str:
+    """Return the URL at which ``listener`` is reached."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.tls_cert else 'http'}://{host}:{listener.getsockname()[1]}"
+
+
+def check_certificate(settings: ServeSettings) -> None:
+    """Check that certificate and key can be read and belong together.
+
+    Raises:
+        ConfigError: They do not, or one of them is missing.
+    """
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise ConfigError("TLS needs both --tls-cert and --tls-key")
+    if settings.tls_cert is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate and its key: {error}"
+        ) from error
+    except OSError as error:
+        raise DiskError(f"cannot read {settings.tls_cert} or {settings.tls_key}: {error.strerror}") from error

@@ -1,0 +1,46 @@
+"""Every address and limit of the server, with its default and unit."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from graphsys.core.config_parts import Section, Size
+from graphsys.core.units import GIB, MIB
+
+Metric = Literal["cosine", "dot", "l2"]
+
+
+class ServeSettings(Section):
+    """How one server listens, and what it refuses."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, lt=1 << 16, description="Port of HTTP; 0: any free one.")
+    flight_port: int | None = Field(None, ge=0, lt=1 << 16, description="Port of Arrow Flight; none: not served.")
+    insecure: bool = Field(False, description="Let a server without a token listen beyond this machine.")
+    token_file: Path | None = Field(None, description="File with one `token [expiry]` a line; read again on change.")
+    tls_cert: Path | None = Field(None, description="Certificate chain, PEM.")
+    tls_key: Path | None = Field(None, description="Private key of the certificate, PEM.")
+    run: Path | None = Field(None, description="Run file of the model behind the tables; none: found beside a table.")
+    watch: Path | None = Field(None, description="Folder in which new tables appear.")
+    watch_s: float = Field(1.0, gt=0, description="Seconds between looks into that folder.")
+    activate_on_arrival: bool = Field(False, description="Make a table active as soon as it appears there.")
+    metric: Metric = Field("cosine", description="Nearness that a search uses when it names none.")
+    access_log: bool = Field(False, description="Write one JSON line per request to standard error.")
+
+    max_body_bytes: Size = Field(32 * MIB, description="Largest request body.")
+    max_ids: int = Field(10_000, gt=0, description="Most ids, vectors or new nodes in one request.")
+    max_k: int = Field(1_000, gt=0, description="Most neighbours in one search.")
+    max_concurrency: int = Field(64, gt=0, description="Requests worked on at the same time.")
+    max_waiting: int = Field(1_024, ge=0, description="Requests that wait for their turn; one more is refused.")
+    max_connections: int = Field(8_192, gt=0, description="Open connections; one more is refused.")
+    max_header_bytes: Size = Field(64 << 10, description="Largest head of a request.")
+    max_held_bytes: Size = Field(
+        GIB, description="Most bytes of request bodies and unsent replies together; above, new requests are refused."
+    )
+    request_time_s: float = Field(30.0, gt=0, description="Longest work on one request, waiting included, in seconds.")
+    activate_time_s: float = Field(3_600.0, gt=0, description="Longest activation of a table, in seconds.")
+    body_time_s: float = Field(30.0, gt=0, description="Longest wait for a request's head, and for its body.")
+    send_time_s: float = Field(60.0, gt=0, description="Longest that a client may take no byte of a reply, in seconds.")
+    idle_time_s: float = Field(75.0, gt=0, description="How long a connection may stay open between requests.")
+    drain_s: float = Field(30.0, gt=0, description="How long requests under way may take once the server stops.")

@@ -1,0 +1,148 @@
+"""Look-up by id, and the tables themselves."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from starlette.requests import Request
+from starlette.responses import Response
+
+from graphsys.deploy.serving.operations import described, direct_router
+from graphsys.deploy.serving.problems import Problem
+from graphsys.deploy.serving.registry import TableListing
+from graphsys.deploy.serving.service import Service
+from graphsys.deploy.serving.wire import (
+    VERSION_KEY,
+    arrow_reply,
+    is_arrow,
+    json_reply,
+    parse_json,
+    read_arrow,
+    wants_arrow,
+)
+
+router = direct_router(tags=["tables"])
+
+Id = StrictInt | StrictStr
+
+
+class LookupBody(BaseModel):
+    """Which vectors are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[Id] = Field(description="External ids: integers or strings, as the graph was imported with.")
+    version: str | None = Field(None, description="The table that must answer; the active one when left out.")
+
+
+class LookupReply(BaseModel):
+    """Vectors in the order of the ids."""
+
+    version: str = Field(description="The table that answered.")
+    dim: int = Field(description="Numbers per vector.")
+    found: list[bool] = Field(description="Whether the table holds the id.")
+    vectors: list[list[float | None] | None] = Field(
+        description="One vector per id; null where the id is unknown, and for a number that is not finite."
+    )
+
+
+class TableReply(BaseModel):
+    """One known table."""
+
+    version: str
+    path: str
+    state: str = Field(description="known, loading, active, retiring or refused.")
+    dim: int
+    num_rows: int
+    node_type: str
+    dtype: str
+    provenance: dict[str, Any] = Field(description="What the table was made from, by fingerprint.")
+    error: Annotated[str | None, Field(description="Why it was refused when it was last loaded.")]
+
+
+class TablesReply(BaseModel):
+    """All known tables."""
+
+    active: str | None = Field(description="Version of the active one.")
+    tables: list[TableReply]
+
+
+def service_of(request: Request) -> Service:
+    """Return the service behind a request's application."""
+    service: Service = request.app.state.service
+    return service
+
+
+@router.post("/v1/embeddings/lookup", **described(body=LookupBody, reply=LookupReply, arrow=True))
+async def lookup(request: Request) -> Response:
+    """Vectors by id, for up to thousands of ids; an unknown id is no error."""
+    service = service_of(request)
+    ids, version = await _asked(request)
+    check_count(len(ids), service, "ids")
+    service.telemetry.observe_batch("lookup", len(ids))
+    with service.registry.lease(version) as table:
+        vectors, found = table.lookup(ids)
+        answered, dim = table.version, table.dim
+    if wants_arrow(request):
+        return _arrow(ids, vectors, found, answered, dim)
+    rows: Any = vectors if found.all() else [row if hit else None for row, hit in zip(vectors, found, strict=True)]
+    return json_reply({"version": answered, "dim": dim, "found": found, "vectors": rows})
+
+
+async def _asked(request: Request) -> tuple[Any, str | None]:
+    if not is_arrow(request):
+        body = parse_json(await request.body(), LookupBody)
+        return body.ids, body.version
+    table = await read_arrow(request)
+    if table.column_names != ["id"]:
+        raise Problem(422, f"the Arrow stream has columns {table.column_names}; send one column 'id'")
+    version = (table.schema.metadata or {}).get(VERSION_KEY.encode())
+    return table.column("id").combine_chunks(), None if version is None else version.decode()
+
+
+def check_count(count: int, service: Service, what: str) -> None:
+    """Refuse a request with more than ``max_ids`` of something.
+
+    Raises:
+        Problem: 422.
+    """
+    if count > service.settings.max_ids:
+        raise Problem(
+            422, f"the request has {count:,} {what}; at most {service.settings.max_ids:,} are answered at once"
+        )
+
+
+def _arrow(ids: Any, vectors: Any, found: Any, version: str, dim: int) -> Response:
+    column = ids if isinstance(ids, pa.Array) else pa.array(ids)
+    mask = None if found.all() else pa.array(~found)
+    held = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), dim, mask=mask)
+    fields = [pa.field("id", column.type), pa.field("found", pa.bool_()), pa.field("vector", held.type)]
+    schema = pa.schema(fields, metadata={VERSION_KEY: version})
+    return arrow_reply(pa.record_batch([column, pa.array(found), held], schema=schema))
+
+
+@router.get("/v1/tables", **described(reply=TablesReply))
+async def tables(request: Request) -> Response:
+    """Which tables are known, and which one is active."""
+    registry = service_of(request).registry
+    return json_reply({"active": registry.active, "tables": [plain(listing) for listing in registry.listing()]})
+
+
+@router.post(
+    "/v1/tables/{version}/activate",
+    **described(reply=TableReply, path_parameters={"version": "Version of a known table."}),
+)
+async def activate(request: Request) -> Response:
+    """Load a known table and make it the active one, between two requests; on failure the active one stays."""
+    registry = service_of(request).registry
+    version = request.path_params["version"]
+    await asyncio.to_thread(registry.activate, version)
+    return json_reply(next(plain(listing) for listing in registry.listing() if listing.version == version))
+
+
+def plain(listing: TableListing) -> dict[str, Any]:
+    """Return a listing as plain JSON values."""
+    return {**asdict(listing), "path": str(listing.path)}

@@ -1,0 +1,90 @@
+"""Look-up and activation over HTTP, as a client sees them."""
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers.serving import client_of, constant_table, counting_table, service_with
+
+from graphsys.deploy.serving.wire import ARROW
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = tmp_path_factory.mktemp("tables")
+    service = service_with(counting_table(folder / "a"), constant_table(folder / "b", 7.0), max_ids=100)
+    with client_of(service) as opened:
+        yield opened
+
+
+def test_vectors_come_in_the_order_of_the_ids_and_an_unknown_one_is_no_error(client: httpx.Client) -> None:
+    reply = client.post("/v1/embeddings/lookup", json={"ids": [3, 999, "1"]})
+    assert reply.status_code == 200, reply.text
+    body = reply.json()
+    assert body["found"] == [True, False, True]
+    assert body["vectors"] == [[3.0] * 4, None, [1.0] * 4]
+    assert body["dim"] == 4
+    assert body["version"] == client.get("/v1/tables").json()["active"]
+
+
+def test_an_arrow_stream_is_answered_with_one(client: httpx.Client) -> None:
+    batch = pa.record_batch([pa.array([5, -1, 49])], names=["id"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    reply = client.post("/v1/embeddings/lookup", content=bytes(sink.getvalue()), headers={"content-type": ARROW})
+    assert reply.headers["content-type"] == ARROW
+    table = pa.ipc.open_stream(reply.content).read_all()
+    assert table.schema.field("vector").type == pa.list_(pa.float32(), 4)
+    assert table.column("vector").to_pylist() == [[5.0] * 4, None, [49.0] * 4]
+    assert table.column("id").to_pylist() == [5, -1, 49]
+    assert table.column("found").to_pylist() == [True, False, True]
+    assert table.schema.metadata[b"graphsys.version"].decode() == client.get("/v1/tables").json()["active"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "says"),
+    [
+        (b'{"ids": [1', "application/json", 400, "the body is not JSON"),
+        (b'{"ids": [1.5]}', "application/json", 422, "ids.0"),
+        (b'{"idz": [1]}', "application/json", 422, "idz"),
+        (b'{"ids": [1]}', "text/plain", 415, "content-type is 'text/plain'"),
+        (b"no arrow", ARROW, 400, "the body is not an Arrow stream"),
+        (b'{"ids": %s}' % str(list(range(101))).encode(), "application/json", 422, "101 ids; at most 100"),
+        (b'{"ids": [1], "version": "nope"}', "application/json", 404, "version 'nope' is not loaded"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(
+    client: httpx.Client, body: bytes, content_type: str, status: int, says: str
+) -> None:
+    reply = client.post("/v1/embeddings/lookup", content=body, headers={"content-type": content_type})
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert says in reply.json()["detail"]
+    assert reply.json()["status"] == status
+
+
+def test_activation_changes_the_table_that_answers(client: httpx.Client) -> None:
+    before = client.get("/v1/tables").json()
+    other = next(table["version"] for table in before["tables"] if table["version"] != before["active"])
+    activated = client.post(f"/v1/tables/{other}/activate")
+    assert activated.status_code == 200, activated.text
+    assert activated.json()["state"] == "active"
+    reply = client.post("/v1/embeddings/lookup", json={"ids": [0]}).json()
+    assert reply["version"] == other
+    assert np.asarray(reply["vectors"]).tolist() == [[7.0] * 8]
+    client.post(f"/v1/tables/{before['active']}/activate")
+
+
+def test_health_and_figures_are_answered(client: httpx.Client) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready"}
+    figures = client.get("/metrics").text
+    assert 'graphsys_requests_total{method="GET",route="/health/live",status="200"}' in figures
+
+
+def test_the_description_names_every_route(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/v1/embeddings/lookup", "/v1/tables", "/v1/tables/{version}/activate", "/metrics"} <= set(paths)
