@@ -8,6 +8,7 @@ STAMP := $(VENV)/.graphsys-setup
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO ?= demo
 TESTS ?= tests
+WORKERS ?= 2
 BENCH ?=
 
 .PHONY: help setup demo test bench check format docs gpu-check wheel wheelcheck clean
@@ -30,7 +31,7 @@ demo: setup  ## Run the main job on a built-in real graph; the results lie in ./
 	$(BIN)/graphsys demo --out $(DEMO)
 
 test: setup  ## Run the whole test suite (make test TESTS=tests/unit for a part).
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 bench: setup  ## Take every figure on a small graph: ours, the machine's limit, and the peers that are installed.
 	set -e; for name in sampler loader pack epoch step import embed plan; do $(BIN)/graphsys bench $$name --quiet $(BENCH); done

@@ -12,7 +12,7 @@ import yaml
 import graphsys
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, InputError
-from graphsys.storage.files import write_bytes
+from graphsys.storage.files import disk_errors, write_bytes
 
 RUN_NAME = "run.yaml"
 
@@ -54,10 +54,11 @@ def fill_bundle(folder: Path, run: RunConfig) -> None:
     """
     write_bytes(folder / RUN_NAME, run_text(run).encode())
     if run.model.class_path is not None and (code := own_code(run.model.class_path)) is not None:
-        if code.is_dir():
-            shutil.copytree(code, folder / code.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-        else:
-            shutil.copyfile(code, folder / code.name)
+        with disk_errors("read", code):
+            if code.is_dir():
+                shutil.copytree(code, folder / code.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            else:
+                shutil.copyfile(code, folder / code.name)
 
 
 def unpack_wheel(wheel: Path, folder: Path) -> Path:

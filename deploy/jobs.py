@@ -1,10 +1,10 @@
 """A run as a Ray job: sent to a cluster's job server, its log followed, its exit code returned."""
 
 import logging
-import shutil
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import ClusterError, ConfigError
+from graphsys.core.errors import ClusterError, ConfigError, first_line
 from graphsys.deploy.bundle import entrypoint, fill_bundle, unpack_wheel
 from graphsys.deploy.ray_session import answer_or_refuse
 
@@ -82,31 +82,38 @@ def _client(address: str) -> "JobSubmissionClient":
             logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every file that is packed
         return client
     except (OSError, RuntimeError, ValueError, ImportError) as error:
-        raise ConfigError(f"--address {address} answers, but not as a Ray job server: {_line(error)}") from error
+        raise ConfigError(f"--address {address} answers, but not as a Ray job server: {first_line(error)}") from error
 
 
 @contextmanager
 def _bundle(run: RunConfig, wheel: Path | None) -> Iterator[dict[str, Any]]:
     """Gather what the job is sent while the block runs; yield its runtime environment."""
-    folder = Path(tempfile.mkdtemp(prefix="graphsys-job-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="graphsys-job-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         (folder / "sent").mkdir()
         fill_bundle(folder / "sent", run)
         package = None if wheel is None else unpack_wheel(wheel, folder / "wheel")
         yield {"working_dir": str(folder / "sent"), **({} if package is None else {"py_modules": [str(package)]})}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sent(client: "JobSubmissionClient", address: str, command: str, environment: dict[str, Any]) -> str:
     deadline = time.monotonic() + _LOST_S
+    job = f"graphsys-{uuid.uuid4().hex[:8]}"
     while True:
         try:
-            return _within(_CALL_S, lambda: client.submit_job(entrypoint=command, runtime_env=environment))
+            return _within(
+                _CALL_S,
+                lambda: client.submit_job(entrypoint=command, runtime_env=environment, submission_id=job),
+            )
+        except TimeoutError as error:  # the cluster may have taken it all the same
+            raise ClusterError(
+                f"--address {address} has not said within {_CALL_S:.0f} s whether it took job {job}; see "
+                f"`ray job status {job} --address {address}` before you submit it again"
+            ) from error
         except (OSError, RuntimeError, ValueError) as error:
             # A cluster that has just been started takes jobs a few seconds after it answers.
             if "try again later" not in str(error) or time.monotonic() > deadline:
-                raise ConfigError(f"--address {address} refused the job: {_line(error)}") from error
+                raise ConfigError(f"--address {address} refused the job: {first_line(error)}") from error
         time.sleep(_POLL_S)
 
 
@@ -120,8 +127,8 @@ def _follow(client: "JobSubmissionClient", address: str, job: str, show: Callabl
         except (OSError, RuntimeError) as error:
             if time.monotonic() - answered > _LOST_S:
                 raise ClusterError(
-                    f"{address} has not answered for {_LOST_S:.0f} s ({_line(error)}); what became of job {job} is not "
-                    f"known. Submit the run again to go on from its newest checkpoint"
+                    f"{address} has not answered for {_LOST_S:.0f} s ({first_line(error)}); what became of job {job} "
+                    f"is not known. Submit the run again to go on from its newest checkpoint"
                 ) from error
             time.sleep(_POLL_S)
             continue
@@ -161,8 +168,3 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     if not found:
         raise TimeoutError(f"no answer within {seconds:.0f} s")
     return found[0]
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -76,7 +76,7 @@ def _volume(volume: str | None) -> tuple[str, str] | None:
 
 
 def _cluster(run: RunConfig, image: str, ray_version: str, volume: tuple[str, str] | None) -> dict[str, Any]:
-    workers = run.cluster.num_workers
+    workers = run.cluster.world_size
     head = _pod("ray-head", image, {"cpu": "2", "memory": _memory(run)}, volume)
     resources = {"cpu": str(max(run.cluster.threads, 1)), "memory": _memory(run)}
     if run.trainer.device == "cuda":

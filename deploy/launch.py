@@ -1,6 +1,5 @@
 """Training under Ray: starts the workers of a run, shows what they do, has lost ones replaced, returns the result."""
 
-import shutil
 import sys
 import threading
 import uuid
@@ -16,13 +15,12 @@ from graphsys.core.progress import Progress
 from graphsys.deploy.ray_session import Cluster, cluster_of, own_cpus
 from graphsys.deploy.relay import Replay
 from graphsys.deploy.worker import progress_path, read_refusal, work
-from graphsys.storage.files import claimed_folder, make_folder
+from graphsys.storage.files import claimed_folder, make_folder, remove_path
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.data_parallel import check_workers
-from graphsys.trainers.fit import skipped_result
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.outcome import read_outcome
-from graphsys.trainers.result import TrainResult
+from graphsys.trainers.result import TrainResult, skipped_result
 from graphsys.trainers.resume import forget
 from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.window_maker import remove_all_windows
@@ -33,6 +31,13 @@ _POLL_S = 0.2
 def needs_cluster(run: RunConfig) -> bool:
     """Whether the run trains under Ray, and not in this process."""
     return run.cluster.world_size > 1 or run.cluster.address != "local"
+
+
+def on_driver(run: RunConfig) -> RunConfig:
+    """Return the run as the process that starts its workers plans and evaluates it: GPUs may be the workers' alone."""
+    if not needs_cluster(run) or run.trainer.device != "cuda":
+        return run
+    return run.model_copy(update={"trainer": run.trainer.model_copy(update={"device": "auto"})})
 
 
 def launch(
@@ -54,7 +59,7 @@ def launch(
         GraphsysError: A worker's refusal; as :func:`graphsys.trainers.fit.fit`.
     """
     with claimed_folder(run.out):
-        job = open_training(run, overwrite=overwrite)
+        job = open_training(on_driver(run), overwrite=overwrite)
         if job.earlier is not None and job.finished:
             return skipped_result(run, job.earlier)
         _refuse_early(job)
@@ -67,7 +72,7 @@ def launch(
             on_start()
         _train(_absolute(run), progress)
         result = read_outcome(run)
-        shutil.rmtree(RunFolder(run.out).cluster, ignore_errors=True)
+        remove_path(RunFolder(run.out).cluster)
         return replace(result, stages={**result.stages, "check": check.report})
 
 
@@ -102,7 +107,7 @@ def _check_cpus(run: RunConfig, cpus: int, where: str) -> None:
 
 def _train(run: RunConfig, progress: Progress) -> None:
     folder = RunFolder(run.out).cluster
-    shutil.rmtree(folder, ignore_errors=True)  # what an earlier launch told
+    remove_path(folder)  # an earlier launch's refusal would end this one
     make_folder(folder)
     with cluster_of(run, progress) as cluster:
         if cluster.dashboard:

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import ConfigError
+from graphsys.core.errors import ConfigError, first_line
 from graphsys.core.progress import Progress
 
 CONNECT_S = 10.0  # longest wait for a cluster's address to answer
@@ -83,15 +83,13 @@ def _started_here(progress: Progress) -> Iterator[Cluster]:
     # Not below the run's folder: the names of Ray's sockets may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="graphsys-ray-"))
     try:
-        with _python_path():
-            opened = _initialised(
-                address="local",
-                num_cpus=own_cpus(),
-                include_dashboard=False,
-                dashboard_host="127.0.0.1",
-                _temp_dir=str(folder),
-            )
-        with opened as cluster:
+        with _initialised(
+            address="local",
+            num_cpus=own_cpus(),
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            _temp_dir=str(folder),
+        ) as cluster:
             yield cluster
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -128,46 +126,34 @@ def answer_or_refuse(address: str, *, key: str) -> None:
         ) from error
 
 
-def _initialised(**arguments: Any) -> "_Session":
-    return _Session(arguments)
-
-
-class _Session:
+@contextmanager
+def _initialised(**arguments: Any) -> Iterator[Cluster]:
     """``ray.init`` and ``ray.shutdown``; the handlers of signals are the caller's own in between."""
+    import ray
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
-        self._arguments = arguments
-
-    def __enter__(self) -> Cluster:
-        import ray
-
-        if ray.is_initialized():
-            raise ConfigError("this process is connected to a Ray cluster already; call ray.shutdown() first")
-        with _own_signals():
-            try:
-                context = ray.init(
-                    **self._arguments,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    namespace="graphsys",
-                )
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise ConfigError(
-                    f"cluster.address {self._arguments['address']} cannot be used: {reason}; see `ray status` there, "
-                    f"or use `graphsys submit` from a machine outside the cluster"
-                ) from error
+    if ray.is_initialized():
+        raise ConfigError("this process is connected to a Ray cluster already; call ray.shutdown() first")
+    with _own_signals():
+        try:
+            context = ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False, namespace="graphsys")
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _unusable(arguments["address"], error) from error
+    try:
         count: Callable[[], dict[str, float]] = ray.cluster_resources
         has = count()
-        return Cluster(
-            cpus=int(has.get("CPU", 0)), gpus=int(has.get("GPU", 0)), dashboard=context.dashboard_url or None
-        )
-
-    def __exit__(self, *_error: object) -> None:
-        import ray
-
+        yield Cluster(cpus=int(has.get("CPU", 0)), gpus=int(has.get("GPU", 0)), dashboard=context.dashboard_url or None)
+    finally:
         with _own_signals():
             ray.shutdown()
+
+
+def _unusable(address: str, error: Exception) -> ConfigError:
+    if address == "local":
+        return ConfigError(f"Ray cannot be started on this machine: {first_line(error)}")
+    return ConfigError(
+        f"cluster.address {address} cannot be used: {first_line(error)}; see `ray status` there, or use "
+        f"`graphsys submit` from a machine outside the cluster"
+    )
 
 
 @contextmanager
@@ -180,21 +166,6 @@ def _own_signals() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _python_path() -> Iterator[None]:
-    """Let the processes that are started here find the modules that this one finds."""
-    found = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = found
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager

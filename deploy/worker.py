@@ -13,7 +13,7 @@ from graphsys.core.errors import GraphsysError
 from graphsys.storage.files import make_folder, write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 
-# strategy -> module of its ``train_worker(run, *, rank, world_size, progress)``
+# strategy -> module of its ``train_worker(run, *, rank, world_size, progress) -> stages``
 WORKERS = {"minibatch": "graphsys.trainers.data_parallel", "pipeline": "graphsys.trainers.pipeline.worker"}
 
 
@@ -32,6 +32,7 @@ def work(config: dict[str, Any]) -> None:
     from graphsys.core.config import parse_run
     from graphsys.core.progress import SILENT
     from graphsys.deploy.relay import FileProgress
+    from graphsys.trainers.outcome import write_stages
 
     folder = Path(config["folder"])
     if read_refusal(folder) is not None:
@@ -44,7 +45,9 @@ def work(config: dict[str, Any]) -> None:
         run = parse_run(config["run"])
         train = import_module(WORKERS[run.trainer.strategy]).train_worker
         progress = FileProgress(progress_path(folder)) if rank == 0 else SILENT
-        train(run, rank=rank, world_size=world_size, progress=progress)
+        stages = train(run, rank=rank, world_size=world_size, progress=progress)
+        if rank == 0 and stages:
+            write_stages(run, stages)
     except errors.ClusterError:
         raise  # another worker was lost; the next start may go well
     except GraphsysError as error:

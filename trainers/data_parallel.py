@@ -9,7 +9,6 @@ Every worker makes windows of its own share in ``windows/rank-K``, plans its own
 ``pack.disk`` by itself. The first worker validates, and writes checkpoints and logs.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +16,15 @@ from pathlib import Path
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, DiskError
+from graphsys.core.metrics import StageReport
 from graphsys.core.progress import Progress
 from graphsys.storage.files import claimed_folder, is_claimed
 from graphsys.storage.store import Store
 from graphsys.trainers.budget import train_schedule
+from graphsys.trainers.device import own_threads
 from graphsys.trainers.fit import train_opened
 from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
-from graphsys.trainers.outcome import write_stages
 from graphsys.trainers.process_team import ProcessTeam
 from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.team import Team
@@ -34,8 +34,8 @@ _CLAIM_S = 60.0  # a worker that was killed, and its producer, have let go of th
 _CLAIM_EVERY_S = 0.2
 
 
-def train_worker(run: RunConfig, *, rank: int, world_size: int, progress: Progress) -> None:
-    """Take this worker's part of a training to its end; the result is in the run's folder when it returns.
+def train_worker(run: RunConfig, *, rank: int, world_size: int, progress: Progress) -> dict[str, StageReport]:
+    """Take this worker's part of a training to its end and return what its stages cost; nothing where it had ended.
 
     Every worker of the default process group calls this. A training that broke off is continued from its newest
     checkpoint, whatever the number of workers was; with the same number it ends with the same weights, bit by bit.
@@ -50,7 +50,7 @@ def train_worker(run: RunConfig, *, rank: int, world_size: int, progress: Progre
             :func:`graphsys.trainers.fit.fit`.
         RuntimeError: Another worker was lost, or did not come within the time limit.
     """
-    team = ProcessTeam()
+    team = ProcessTeam(timeout_s=run.cluster.timeout)
     if (rank, world_size) != (team.rank, team.world_size):
         raise ValueError(f"worker {rank} of {world_size} is worker {team.rank} of {team.world_size} in its group")
     run = with_own_threads(run, world_size)
@@ -58,14 +58,13 @@ def train_worker(run: RunConfig, *, rank: int, world_size: int, progress: Progre
     with _claimed_soon(windows.parent) as claim:
         job = _open_together(run, team)
         if job.finished:
-            return
+            return {}
         check_workers(run, job.store, world_size)
         _, stages = train_opened(job, job.check(progress), progress, claim, team=team)
-        if team.leads:
-            write_stages(run, stages)
         if run.sampler.samples == "fresh":
             remove_windows(windows)
         team.wait()
+        return stages
 
 
 def check_workers(run: RunConfig, store: Store, world_size: int) -> None:
@@ -87,11 +86,9 @@ def check_workers(run: RunConfig, store: Store, world_size: int) -> None:
 def with_own_threads(run: RunConfig, world_size: int) -> RunConfig:
     """Return the run with this worker's threads: ``cluster.threads``, or its share of the machine's cores.
 
-    Args:
-        world_size: Workers on this machine, unless LOCAL_WORLD_SIZE says how many are here.
+    See :func:`graphsys.trainers.device.own_threads`.
     """
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    threads = run.cluster.threads or max(1, len(os.sched_getaffinity(0)) // here)
+    threads = own_threads(run.cluster, world_size)
     trainer = run.trainer.model_copy(update={"threads": run.trainer.threads or threads})
     sampler = run.sampler.model_copy(update={"threads": run.sampler.threads or threads})
     return run.model_copy(update={"trainer": trainer, "sampler": sampler})
@@ -117,7 +114,16 @@ def _claimed_soon(folder: Path) -> Iterator[int]:
         DiskError: Another process still holds it.
     """
     deadline = time.monotonic() + _CLAIM_S
-    while folder.is_dir() and is_claimed(folder) and time.monotonic() < deadline:
+    while _held(folder) and time.monotonic() < deadline:
         time.sleep(_CLAIM_EVERY_S)
     with claimed_folder(folder) as claim:
         yield claim
+
+
+def _held(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and is_claimed(folder)
+    except DiskError:
+        if folder.is_dir():
+            raise
+        return False  # it went away in between

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from graphsys.core.cluster_config import ClusterConfig
 from graphsys.core.config import TrainerConfig
 from graphsys.core.errors import ConfigError
 
@@ -34,6 +35,15 @@ def autocast(device: torch.device, config: TrainerConfig) -> AbstractContextMana
     """Return the context in which forward passes run at ``trainer.precision``."""
     dtype = _DTYPES.get(config.precision)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def own_threads(cluster: ClusterConfig, world_size: int) -> int:
+    """Return the threads of one process of ``world_size``: ``cluster.threads``, or its share of this machine's cores.
+
+    All processes are taken to be on this machine, unless LOCAL_WORLD_SIZE says how many are.
+    """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    return cluster.threads or max(1, len(os.sched_getaffinity(0)) // here)
 
 
 @contextmanager

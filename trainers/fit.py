@@ -18,7 +18,7 @@ from graphsys.trainers.loop import TrainingLoop
 from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.pipeline.fit import fit_pipeline
-from graphsys.trainers.result import TrainResult, read_result
+from graphsys.trainers.result import TrainResult, read_result, skipped_result
 from graphsys.trainers.resume import forget, take_over
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
@@ -165,9 +165,3 @@ def _fill_report(report: StageReport, feed: WindowFeed, *, by_producer: int) -> 
         "plan": feed.plans.train.as_dict(),
         "producer_deaths": feed.producer_deaths,
     }
-
-
-def skipped_result(run: RunConfig, earlier: Checkpoint) -> TrainResult:
-    """Return what a training came to that an earlier call had finished."""
-    stages = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack", "train")}
-    return read_result(run, earlier, stages, skipped=True)

@@ -1,11 +1,13 @@
 """What the workers of a training leave for the program that started them: its result, read from the run's folder."""
 
+from dataclasses import replace
+
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport
 from graphsys.storage.files import make_folder, write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
-from graphsys.trainers.result import TrainResult, read_result
+from graphsys.trainers.result import TrainResult, read_result, skipped_result
 from graphsys.trainers.run_folder import RunFolder
 
 _STAGES = "stages.json"
@@ -30,6 +32,8 @@ def read_outcome(run: RunConfig) -> TrainResult:
         CorruptError: A byte changed.
     """
     path = RunFolder(run.out).cluster / _STAGES
-    stages = open_sealed_json(path) if path.is_file() else {}
-    reports = {name: StageReport(**values) for name, values in stages.items()}
-    return read_result(run, load_checkpoint(final_checkpoint(run.out)), reports)
+    final = load_checkpoint(final_checkpoint(run.out))
+    if not path.is_file():  # a worker was lost between its last checkpoint and this file; the next ones had no work
+        return replace(skipped_result(run, final), skipped=False)
+    reports = {name: StageReport(**values) for name, values in open_sealed_json(path).items()}
+    return read_result(run, final, reports)

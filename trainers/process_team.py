@@ -5,6 +5,7 @@ the workers: batches may differ in size, and a worker may have none. That is why
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -22,12 +23,21 @@ class ProcessTeam:
     Every wait ends by the time limit that the group was made with.
     """
 
-    def __init__(self) -> None:
-        """Take the default process group; every worker of it must make its team at this point."""
+    def __init__(self, timeout_s: float) -> None:
+        """Take the default process group; every worker of it must make its team at this point.
+
+        Args:
+            timeout_s: The group's time limit, in seconds; torch does not tell it.
+        """
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
         # Results and sign-offs are objects in host memory, whatever carries the gradients.
-        self._talk = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        self._talk = dist.group.WORLD if dist.get_backend() == "gloo" else self._beside(timeout_s)
+
+    @staticmethod
+    def _beside(timeout_s: float) -> dist.ProcessGroup:
+        group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+        return group
 
     @property
     def leads(self) -> bool:
@@ -43,7 +53,7 @@ class ProcessTeam:
         """Replace every gradient by the weighed mean over the workers; see :class:`graphsys.trainers.team.Team`.
 
         Cost:
-            One message of the weights' size in float32, and the same again in memory.
+            One message of the weights' size in float32, the same again in memory, and one message per buffer.
         """
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         message = _packed(parameters, loss, weight)

@@ -63,3 +63,9 @@ def read_result(
         stages=stages,
         skipped=skipped,
     )
+
+
+def skipped_result(run: RunConfig, earlier: Checkpoint) -> TrainResult:
+    """Return what a training came to that an earlier call had finished."""
+    stages = {name: StageReport(name=name, skipped=True) for name in ("check", "sample", "pack", "train")}
+    return read_result(run, earlier, stages, skipped=True)

@@ -1,7 +1,7 @@
 """Whether an earlier training in a run's folder can be continued, and from where."""
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import StaleArtefactError
+from graphsys.core.errors import StaleArtefactError, first_line
 from graphsys.storage.files import remove_path
 from graphsys.storage.manifest import Manifest, read_manifest
 from graphsys.storage.store import Store
@@ -74,7 +74,7 @@ def take_over(state: TrainState, earlier: Checkpoint) -> None:
         state.load(earlier.state)
         state.next_batch = earlier.cursor.next_batch_id
     except (RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise StaleArtefactError(
             f"{earlier.path} does not fit the model ({reason}): its code has changed; choose another 'out', or pass "
             f"--overwrite to train anew"

@@ -5,9 +5,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from graphsys.core.errors import DiskError
 from graphsys.storage.disk_speed import existing_folder
 from graphsys.storage.files import claimed_folder, disk_errors, is_claimed, refuse_inside_artefact
 
@@ -43,5 +44,7 @@ def _sweep(place: Path) -> None:
         return
     for path in place.glob(_PREFIX + "*"):
         match = _NAME.fullmatch(path.name)
-        if match and not Path("/proc", match[1]).exists() and not is_claimed(path):
-            shutil.rmtree(path, ignore_errors=True)
+        if match and not Path("/proc", match[1]).exists():
+            with suppress(DiskError):  # another process may be sweeping it too
+                if not is_claimed(path):
+                    shutil.rmtree(path, ignore_errors=True)

@@ -49,11 +49,14 @@ def submit(
     from graphsys.core.errors import ConfigError
 
     run = load_run(run_file, overrides)
+    _refuse_mixed(
+        emit_k8s,
+        job={"--address": address, "--wheel": wheel},
+        manifest={"--image": image, "--code": code, "--volume": volume},
+    )
     if emit_k8s:
         from graphsys.deploy.kuberay import ray_job
 
-        if wheel is not None:
-            raise ConfigError("--wheel goes with --address; the image of --emit-k8s holds graphsys")
         if image is None:
             raise ConfigError("--emit-k8s needs --image: an image with Ray and graphsys, such as me/graphsys:1")
         manifest = ray_job(run, image=image, ray_version=_ray_version(), code=code, volume=volume)
@@ -73,6 +76,23 @@ def submit(
     if as_json:
         sys.stdout.write(json_line(_values(outcome)) + "\n")
     raise typer.Exit(outcome.exit_code)
+
+
+def _refuse_mixed(emit_k8s: bool, *, job: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """Refuse options that the other of the two ways to send a job would take, and this one would not look at."""
+    from graphsys.core.errors import ConfigError
+
+    foreign = [name for name, value in (job if emit_k8s else manifest).items() if value is not None]
+    if not foreign:
+        return
+    if emit_k8s:
+        raise ConfigError(
+            f"{' and '.join(foreign)} sends a job now, and --emit-k8s only prints its manifest, whose --image holds "
+            f"graphsys; leave one of them out"
+        )
+    raise ConfigError(
+        f"{' and '.join(foreign)} goes with --emit-k8s; a job for --address takes its code from model.class"
+    )
 
 
 def _ray_version() -> str:

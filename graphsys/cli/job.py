@@ -5,7 +5,7 @@ from typing import Any
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError
 from graphsys.core.progress import Progress
-from graphsys.deploy.launch import launch, needs_cluster
+from graphsys.deploy.launch import launch, needs_cluster, on_driver
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 from graphsys.storage.run_file import PLAN_NAME
@@ -27,12 +27,13 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
         Plain JSON values: ``test``, ``val`` and ``train`` metrics, ``epoch_s``, ``stages``, ``plan``, ...
     """
     # First of all, so that a run that is refused for what its folder or its store holds leaves the folder as it was.
-    job = open_training(run, overwrite=overwrite)
+    here = on_driver(run)
+    job = open_training(here, overwrite=overwrite)
     check = None if job.finished else job.check(progress)
     done = 0 if job.earlier is None else job.earlier.step
     pipeline = run.trainer.strategy == "pipeline"  # whose first process plans, once it has timed the layers
     known = job.finished and (run.out / PLAN_NAME).is_file()
-    prediction = None if known or pipeline else predict(run, progress, done_steps=done, compares=False)
+    prediction = None if known or pipeline else predict(here, progress, done_steps=done, compares=False)
 
     def keep() -> None:
         if prediction is not None:
@@ -43,7 +44,7 @@ def train_and_evaluate(run: RunConfig, progress: Progress, *, overwrite: bool = 
     trained = train(run, progress=progress, overwrite=overwrite, check=check, on_start=keep)
     if trained.skipped:
         keep()
-    evaluated = evaluate(run, progress, overwrite=overwrite)
+    evaluated = evaluate(here, progress, overwrite=overwrite)
     reports = {**trained.stages, "evaluate": evaluated.report}
     if not evaluated.check.skipped:
         reports["check"] = evaluated.check

@@ -29,7 +29,12 @@ class ClusterConfig(Section):
     max_failures: int = Field(
         3, ge=0, description="How often lost workers are replaced; each time, training goes on from a checkpoint."
     )
-    timeout: float = Field(1800.0, gt=0, description="Longest time that workers wait for one another, in seconds.")
+    timeout: float = Field(
+        1800.0,
+        gt=0,
+        description="Longest time that workers wait for one another, in seconds; what one does alone takes less: "
+        "splitting the graph, timing layers, a validation.",
+    )
     stages: int = Field(1, gt=0, lt=COUNT_LIMIT, description="Parts of consecutive layers, a process each (pipeline).")
     ways: int = Field(
         1, gt=0, lt=COUNT_LIMIT, description="Parts of the nodes, each with processes of its own (pipeline)."

@@ -47,3 +47,9 @@ class DiskError(GraphsysError):
 
 class ClusterError(GraphsysError):
     """Workers, or the cluster they ran on, were lost while they worked; what they had saved is still there."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library's error says, or its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -101,11 +101,14 @@ def _work(run: RunConfig, rank: int, world_size: int, meeting: str, progress: Pr
     import torch.distributed as dist
 
     from graphsys.trainers.data_parallel import train_worker
+    from graphsys.trainers.outcome import write_stages
 
     limit = timedelta(seconds=WAIT_S)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world_size, timeout=limit)
     try:
-        train_worker(run, rank=rank, world_size=world_size, progress=progress)
+        stages = train_worker(run, rank=rank, world_size=world_size, progress=progress)
+        if rank == 0 and stages:
+            write_stages(run, stages)
     except GraphsysError as error:
         sys.stderr.write(f"worker {rank}: {error}\n")
         return 2

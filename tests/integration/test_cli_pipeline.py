@@ -67,6 +67,8 @@ def test_a_run_in_process_is_trained_evaluated_embedded_and_reported(
     assert all(value > 0 for value in rows(result)["epoch"])
     assert result["stages"]["train"]["details"]["processes"][0]["peak_rss_bytes"] > 0
     assert answer(["train", str(path), "--quiet"], capsys)["pipeline"] == result["pipeline"]
+    other = answer(["train", str(path), "--quiet", "--set", "cluster.chunks=6"], capsys)  # it is finished all the same
+    assert "bubble, in slots" not in rows(other)
     evaluated = answer(["evaluate", str(path), "--quiet"], capsys)
     assert {split: evaluated[split] for split in SPLITS} == {split: result[split] for split in SPLITS}
     embedded = answer(["embed", str(path), "--quiet"], capsys)

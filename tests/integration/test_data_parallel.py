@@ -160,6 +160,11 @@ def test_the_leader_alone_logs_and_its_result_is_that_of_all_seeds(store: Path, 
     assert [line["train"]["loss"] for line in lines] == [record.train["loss"] for record in result.history]
     assert set(result.stages) == {"check", "sample", "pack", "train"}
     assert set(result.val) == {"loss", "accuracy", "macro_f1"}
+    assert result.stages["train"].useful_bytes > 0
+    # A worker that is lost between its last checkpoint and this file leaves a training that is finished all the same.
+    (RunFolder(run.out).cluster / "stages.json").unlink()
+    assert {name for name, report in read_outcome(run).stages.items() if report.skipped} == set(result.stages)
+    assert read_outcome(run).history == result.history
 
 
 def test_a_finished_training_is_left_alone_by_any_number_of_workers(store: Path, gang: Gang, tmp_path: Path) -> None:

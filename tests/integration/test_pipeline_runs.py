@@ -162,7 +162,7 @@ def test_the_log_says_what_was_sent_and_how_long_each_process_computed_and_waite
     epochs = [line["pipeline"] for line in lines if line["kind"] == "epoch"]
     assert [epoch["bytes_sent"]["boundary"] for epoch in epochs] == [2 * 120 * (8 + 8) * 4] * 2
     assert all(len(epoch["busy_s"]) == len(epoch["wait_s"]) == 2 and min(epoch["busy_s"]) > 0 for epoch in epochs)
-    turns = json.loads((run.out / "logs" / "turns.json").read_text())
+    turns = json.loads((run.out / "logs" / "turns.json").read_text())["turns"]
     assert [len(part) for part in turns] == [8, 8]
 
 

@@ -179,6 +179,25 @@ def test_a_submitted_run_trains_on_the_cluster_and_reports_its_result(
     assert "was made by another run" in refused.stdout
 
 
+def test_a_pipeline_of_one_process_on_a_cluster_reports_its_result(
+    head: dict[str, str], store: Path, tmp_path: Path
+) -> None:
+    model = {"name": "gcnii", "hidden": 8, "num_layers": 3}
+    path, run = write_run(
+        tmp_path / "run.yaml",
+        store,
+        model=model,
+        trainer={"strategy": "pipeline"},
+        cluster={"address": head["cluster"], "num_workers": 1},
+    )
+    done = graphsys("train", str(path), "--json", cwd=tmp_path, RAY_AUTH_MODE="disabled")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["checkpoint"] == str(final_checkpoint(run.out))
+    assert answer["stages"]["train"]["seconds"] > 0
+    assert answer["pipeline"]["rows"]
+
+
 def test_a_training_whose_workers_are_lost_too_often_ends_with_one_sentence(
     head: dict[str, str], store: Path, tmp_path: Path
 ) -> None:
@@ -235,6 +254,8 @@ def test_windows_are_not_made_ahead_for_several_workers(
         (["--address", "127.0.0.1:8265"], "give the job server's, such as http://127.0.0.1:8265"),
         (["--address", "http://127.0.0.1:9"], "--address http://127.0.0.1:9 does not answer (Connection refused)"),
         (["--address", "http://127.0.0.1:9", "--wheel", "none.whl"], "--wheel none.whl is no wheel of graphsys"),
+        (["--address", "http://127.0.0.1:9", "--code", "s3://b/c.zip"], "--code goes with --emit-k8s"),
+        (["--emit-k8s", "--image=me/g:1", "--wheel=g.whl"], "--wheel sends a job now"),
         (["--emit-k8s"], "--emit-k8s needs --image"),
         (["--emit-k8s", "--image=me/g:1", "--code=mine.zip"], "pods fetch it themselves"),
         (["--emit-k8s", "--image=me/g:1", "--volume=data"], "write it as claim:/path"),

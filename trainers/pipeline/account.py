@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,14 @@ def pipeline_account(run: RunConfig, plan: Mapping[str, Any] | None, train: Mapp
     """
     shape = Shape.of(run)
     path = RunFolder(run.out).logs / TURNS_NAME
-    turns = json.loads(path.read_bytes()) if path.is_file() else []
+    said = json.loads(path.read_bytes()) if path.is_file() else {"shape": [], "turns": []}
     lines = [line for line in read_log(RunFolder(run.out).logs) if line["kind"] == "epoch"]
     # Another call may have had another shape.
     mine = [line for line in lines if len(line["pipeline"]["busy_s"]) == shape.world_size]
     own = plan["run"] if plan is not None and _is_of(plan, shape) else None
     measured = {
         **_epochs(mine, shape),
-        **(_slots(slots_of(turns, shape)) if len(turns) == shape.world_size else {}),
+        **(_slots(slots_of(said["turns"], shape)) if said["shape"] == list(astuple(shape)) else {}),
         **_memory(train["details"].get("processes", []), shape),
     }
     predicted = {} if own is None else _predicted(own)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsys.storage.files import disk_errors, make_folder
+from graphsys.storage.disk_speed import existing_folder
+from graphsys.storage.files import disk_errors
 
 _MEMORY_SHARE = 0.5  # of the memory budget; the graph, one chunk's transients and messages on their way need the rest
 
@@ -21,13 +22,13 @@ class Buffers:
     drop them when memory is short.
 
     Args:
-        folder: Where files go.
+        folder: Where files go, or to its nearest parent that exists.
         memory: The memory budget, in bytes.
         device: Where rows lie; a GPU's own memory is not part of the budget.
     """
 
     def __init__(self, folder: Path, memory: int, device: torch.device) -> None:
-        self._folder = folder
+        self._folder = existing_folder(folder)
         self._left = int(memory * _MEMORY_SHARE)
         self._device = device
         self.mapped_nbytes = 0  # bytes of files handed out
@@ -48,8 +49,6 @@ class Buffers:
         return torch.from_numpy(self._mapped(name, nbytes).reshape(shape))
 
     def _mapped(self, name: str, nbytes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        with disk_errors("write", self._folder / name):
-            make_folder(self._folder)
-            with tempfile.TemporaryFile(dir=self._folder) as file:
-                os.posix_fallocate(file.fileno(), 0, nbytes)  # or a full disk would kill the process later
-                return np.frombuffer(mmap.mmap(file.fileno(), nbytes), np.float32)
+        with disk_errors("write", self._folder / name), tempfile.TemporaryFile(dir=self._folder) as file:
+            os.posix_fallocate(file.fileno(), 0, nbytes)  # or a full disk would kill the process later
+            return np.frombuffer(mmap.mmap(file.fileno(), nbytes), np.float32)

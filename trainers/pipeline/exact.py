@@ -1,7 +1,6 @@
 """Exact outputs of a network of layers for all nodes, in one process and in the order of their ids."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,7 +62,7 @@ def exact_blocks(
         cut=equal_cut(model.num_layers, 1),
         objective=resolve_objective(run.task, info),
         config=run.trainer,
-        allocate=Buffers(spill_folder(run.out), run.memory, device).allocate,
+        allocate=Buffers(run.out, run.memory, device).allocate,
         device=device,
         exact_only=True,
     )
@@ -74,8 +73,3 @@ def exact_blocks(
             block: Features = runtime.stage.leave_exactly(slot).cpu().numpy()
             yield block
             work.advance(block.shape[0])
-
-
-def spill_folder(out: Path) -> Path:
-    """Return where a run's rows go that do not fit in memory."""
-    return out / "rows"

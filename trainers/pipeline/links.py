@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from graphsys.core.errors import ClusterError
+from graphsys.core.errors import ClusterError, first_line
 from graphsys.trainers.pipeline.shape import Shape
 
 Purpose = Literal["boundary", "exchange", "reduce"]
@@ -183,9 +183,9 @@ class Links:
         try:
             yield
         except (RuntimeError, ValueError) as error:  # what torch.distributed raises for lost peers and for time-outs
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise ClusterError(
                 f"process {self.rank} of {self.shape.world_size} waited for {what} in vain ({reason}); a process has "
-                f"ended or hangs: look for its error, then run the same command again, which goes on from the last "
-                f"checkpoint"
+                f"ended, or was busy for longer than cluster.timeout: look for its error, or raise that, then run the "
+                f"same command again, which goes on from the last checkpoint"
             ) from error

@@ -1,6 +1,5 @@
 """The plan of a run with strategy ``pipeline``: parts timed on this machine, then arithmetic alone."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,12 @@ from graphsys.core.errors import ConfigError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds, Topology
 from graphsys.models.layered import LayeredModel
-from graphsys.trainers.device import exact_torch
+from graphsys.trainers.device import exact_torch, own_threads
 from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.pipeline.assemble import GraphData
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
-from graphsys.trainers.pipeline.exact import spill_folder
 from graphsys.trainers.pipeline.network import CostRates, GraphSplit, NetworkShape
 from graphsys.trainers.pipeline.partition import split_graph
 from graphsys.trainers.pipeline.profile import ChunkSample, time_chunks
@@ -68,7 +66,7 @@ class Scene:
             table,
             objective=job.objective,
             config=run.trainer,
-            allocate=Buffers(spill_folder(run.out), run.memory, job.device).allocate,
+            allocate=Buffers(run.out, run.memory, job.device).allocate,
             device=job.device,
         )
 
@@ -161,7 +159,7 @@ def _threads(run: RunConfig, shape: Shape) -> int:
     """Return the threads that one of the processes has, if all run on this machine; 0 is one per core."""
     if run.trainer.threads or shape.world_size == 1:
         return run.trainer.threads
-    return run.cluster.threads or max(1, len(os.sched_getaffinity(0)) // shape.world_size)
+    return own_threads(run.cluster, shape.world_size)
 
 
 def _tables(run: RunConfig, topology: Topology, num_layers: int) -> dict[int, ChunkTable]:

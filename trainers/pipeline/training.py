@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from graphsys.trainers.objective import Objective
 from graphsys.trainers.pipeline.runtime import EpochResult, Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
 from graphsys.trainers.pipeline.scoring import Scorer
+from graphsys.trainers.pipeline.shape import Shape
 from graphsys.trainers.run_folder import RunFolder, training_identity
 from graphsys.trainers.state import detached
 
@@ -141,7 +142,8 @@ class PipelineTraining:
     def _write_turns(self, result: EpochResult) -> None:
         gathered = self._runtime.links.gather([turn.as_dict() for turn in result.clock.slots])
         if self._leads:
-            write_bytes(RunFolder(self._run.out).logs / TURNS_NAME, canonical(gathered) + b"\n")
+            said = {"shape": astuple(Shape.of(self._run)), "turns": gathered}
+            write_bytes(RunFolder(self._run.out).logs / TURNS_NAME, canonical(said) + b"\n")
 
     def _validate(self, epoch: int) -> dict[str, float]:
         due = (epoch + 1) % self._run.trainer.eval_every == 0 or epoch + 1 == self._run.trainer.epochs

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure, rss_bytes
 from graphsys.core.progress import SILENT, Progress
@@ -11,14 +9,12 @@ from graphsys.core.types import SPLITS
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.calls import record_call
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
-from graphsys.trainers.device import exact_torch
+from graphsys.trainers.device import exact_torch, own_threads
 from graphsys.trainers.opening import Training, open_training
-from graphsys.trainers.outcome import write_stages
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.cut_file import ensure_cut
-from graphsys.trainers.pipeline.exact import spill_folder
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
 from graphsys.trainers.pipeline.planning import Scene
@@ -105,16 +101,14 @@ def train_worker(
         memory = {"peak_rss_bytes": epochs.peak_rss_bytes, "data_bytes": max(epochs.peak_rss_bytes - before, 0)}
         report.details = {"processes": links.gather(memory)}
     stages["train"] = report
-    if rank == 0 and world_size > 1:
-        write_stages(run, stages)
     return stages
 
 
 def _threads(run: RunConfig, links: Links) -> int:
-    """Return torch's threads; several processes take what their launcher gave each, unless the run says how many."""
+    """Return torch's threads; 0 is one per core."""
     if run.trainer.threads or links.shape.world_size == 1:
         return run.trainer.threads
-    return torch.get_num_threads()
+    return own_threads(run.cluster, links.shape.world_size)
 
 
 def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None) -> _Process:
@@ -135,7 +129,7 @@ def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None)
         cut=cut,
         objective=job.objective,
         config=run.trainer,
-        allocate=Buffers(spill_folder(run.out), run.memory, job.device).allocate,
+        allocate=Buffers(run.out, run.memory, job.device).allocate,
         device=job.device,
     )
     return _Process(runtime=runtime, table=table, data=scene.data)

@@ -39,6 +39,16 @@ def test_the_run_travels_in_the_runtime_environment() -> None:
     assert yaml.safe_load(sent) == {**environment, "working_dir": "s3://b/code.zip"}
 
 
+def test_a_pipeline_gets_a_pod_for_each_of_its_processes() -> None:
+    trainer = {"strategy": "pipeline"}
+    sections = {"model": {"name": "gcnii", "num_layers": 4}, "cluster": {"stages": 2, "ways": 2}, "trainer": trainer}
+    run = run_config(Path("/data/s.gs"), Path("/data/run"), **sections)
+    (group,) = yaml.safe_load(ray_job(run, image="me/g:1", ray_version="2.60.0"))["spec"]["rayClusterSpec"][
+        "workerGroupSpecs"
+    ]
+    assert group["replicas"] == 4
+
+
 def test_every_worker_gets_a_pod_with_its_cores_its_memory_and_a_gpu() -> None:
     spec = manifest(volume="graphs:/data")["spec"]["rayClusterSpec"]
     (group,) = spec["workerGroupSpecs"]
