@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import multiprocessing as mp
-import os
 import statistics
 import sys
 import threading
@@ -31,6 +30,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
 from graphsys.core.config import RunConfig, parse_run
+from graphsys.core.machine import cores
 from graphsys.core.progress import SILENT
 from graphsys.core.units import MIB
 from graphsys.storage.run_log import LOG_NAME, read_lines
@@ -292,8 +292,7 @@ def main() -> None:
         for text in args.shape or SHAPES:
             found.append(measure_shape(args, parse_shape(text), layers))
             print(found[-1], file=sys.stderr, flush=True)
-    cores = len(os.sched_getaffinity(0))
-    print(json.dumps({"cores": cores, "shapes": [asdict(one) for one in found]}) if args.json else table_of(found))
+    print(json.dumps({"cores": cores(), "shapes": [asdict(one) for one in found]}) if args.json else table_of(found))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from typing import Any
 import graphsys
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ClusterError, ConfigError
+from graphsys.core.machine import cores
 from graphsys.core.progress import Progress
-from graphsys.deploy.ray_session import Cluster, cluster_of, own_cpus
+from graphsys.deploy.ray_session import Cluster, cluster_of
 from graphsys.deploy.relay import Replay
 from graphsys.deploy.worker import progress_path, read_refusal, work
 from graphsys.storage.files import claimed_folder, make_folder, remove_path
@@ -23,7 +24,7 @@ from graphsys.trainers.outcome import read_outcome
 from graphsys.trainers.result import TrainResult, skipped_result
 from graphsys.trainers.resume import forget
 from graphsys.trainers.run_folder import RunFolder
-from graphsys.trainers.window_maker import remove_all_windows
+from graphsys.trainers.window_files import remove_all_windows
 
 _POLL_S = 0.2
 
@@ -86,7 +87,7 @@ def _refuse_early(job: Training) -> None:
     if run.trainer.strategy == "minibatch":
         check_workers(run, job.store, run.cluster.num_workers)
     if run.cluster.address == "local":
-        _check_cpus(run, own_cpus(), "this machine")
+        _check_cpus(run, cores(), "this machine")
 
 
 def _check_cpus(run: RunConfig, cpus: int, where: str) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, first_line
+from graphsys.core.machine import cores
 from graphsys.core.progress import Progress
 
 CONNECT_S = 10.0  # longest wait for a cluster's address to answer
@@ -57,11 +58,6 @@ def cluster_of(run: RunConfig, progress: Progress) -> Iterator[Cluster]:
         yield cluster
 
 
-def own_cpus() -> int:
-    """Return the number of cores that this process may use, which are the CPUs of a cluster of its own."""
-    return len(os.sched_getaffinity(0))
-
-
 def _embedded() -> dict[str, str]:
     quiet = {"GLOO_SOCKET_IFNAME": "lo"}
     if "ray" in sys.modules and not _token.cache_info().currsize:
@@ -85,7 +81,7 @@ def _started_here(progress: Progress) -> Iterator[Cluster]:
     try:
         with _initialised(
             address="local",
-            num_cpus=own_cpus(),
+            num_cpus=cores(),
             include_dashboard=False,
             dashboard_host="127.0.0.1",
             _temp_dir=str(folder),

@@ -1,6 +1,5 @@
 """Samples a window's batches ahead of training: in parallel, one batch per thread, written in order."""
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from graphsys.core.machine import cores
 from graphsys.core.progress import Task
 from graphsys.core.types import Array, BatchKey, NodeIds, SampledBatch, Topology
 from graphsys.samplers.neighbor import BYTES_PER_EDGE, sample_neighbors
@@ -79,7 +79,7 @@ def sample_window(
     )
     with WindowWriter(path, header=header, flush_bytes=flush_bytes) as writer:
         # Closed here and now, also by an error: no thread still samples when this function has returned.
-        with closing(_sample_in_order(job, positions, threads or len(os.sched_getaffinity(0)))) as batches:
+        with closing(_sample_in_order(job, positions, threads or cores())) as batches:
             for sampled in batches:
                 y = None if labels is None else np.ascontiguousarray(labels[sampled.node[: sampled.batch_size]])
                 writer.add(sampled, y=y)
@@ -112,7 +112,7 @@ def sample_nodes(
         with_degree=False,
         memory=memory,
     )
-    with closing(_sample_in_order(job, positions, threads or len(os.sched_getaffinity(0)))) as batches:
+    with closing(_sample_in_order(job, positions, threads or cores())) as batches:
         return [sampled.node.copy() for sampled in batches]
 
 

@@ -28,7 +28,7 @@ from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.process_team import ProcessTeam
 from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.team import Team
-from graphsys.trainers.window_maker import remove_windows
+from graphsys.trainers.window_files import remove_windows
 
 _CLAIM_S = 60.0  # a worker that was killed, and its producer, have let go of their windows by then
 _CLAIM_EVERY_S = 0.2

@@ -10,6 +10,7 @@ import torch
 from graphsys.core.cluster_config import ClusterConfig
 from graphsys.core.config import TrainerConfig
 from graphsys.core.errors import ConfigError
+from graphsys.core.machine import cores
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -43,7 +44,7 @@ def own_threads(cluster: ClusterConfig, world_size: int) -> int:
     All processes are taken to be on this machine, unless LOCAL_WORLD_SIZE says how many are.
     """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return cluster.threads or max(1, len(os.sched_getaffinity(0)) // here)
+    return cluster.threads or max(1, cores() // here)
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def exact_torch(device: torch.device, threads: int) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or cores())
     # cuBLAS reads this when it starts; without it torch refuses deterministic matrix products on a GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)

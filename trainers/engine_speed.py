@@ -1,6 +1,5 @@
 """How fast packing goes on this machine and disk: a small window, really planned and packed, then remembered."""
 
-import os
 import shutil
 import time
 from contextlib import suppress
@@ -158,8 +157,3 @@ def _recall(path: Path) -> EngineSpeed | None:
 
 def _today() -> date:
     return datetime.now(UTC).date()
-
-
-def cores() -> int:
-    """Return the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))

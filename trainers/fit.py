@@ -24,7 +24,7 @@ from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
 from graphsys.trainers.step import Setting
 from graphsys.trainers.team import ALONE, Team
-from graphsys.trainers.window_maker import remove_other_shares, remove_windows
+from graphsys.trainers.window_files import remove_other_shares, remove_windows
 
 
 def fit(

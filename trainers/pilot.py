@@ -1,7 +1,6 @@
 """A few batches sampled ahead of everything else: how large they are, how far they overlap, how long they took."""
 
 import math
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphsys.core.config import RunConfig
+from graphsys.core.machine import cores
 from graphsys.core.metrics import device_bytes
 from graphsys.core.types import BatchKey, NodeIds, SampledBatch, Topology
 from graphsys.core.units import MIB
@@ -90,7 +90,7 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     jobs = [(schedule.seeds(int(position)).node, schedule.key(int(position))) for position in positions]
     tally.add(sample(*jobs[0]))  # compiles the kernels, so it says nothing about speed
     # As many at a time as fit the budget; the first batch tells how many that are.
-    threads = max(1, min(run.sampler.threads or len(os.sched_getaffinity(0)), memory // max(tally.largest_bytes, 1)))
+    threads = max(1, min(run.sampler.threads or cores(), memory // max(tally.largest_bytes, 1)))
     started = time.perf_counter()
     with ThreadPoolExecutor(threads, thread_name_prefix="graphsys-pilot") as pool:
         for first in range(1, len(jobs), threads):

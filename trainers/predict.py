@@ -1,7 +1,6 @@
 """What a run would cost in every mode, which one it takes and why; later, the same figures beside the measured ones."""
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
+from graphsys.core.machine import cores
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import Topology
 from graphsys.models.base import BatchModel
@@ -34,7 +34,7 @@ from graphsys.trainers.cost_model import (
     train_cost,
 )
 from graphsys.trainers.drawn_windows import sample_some
-from graphsys.trainers.engine_speed import cores, engine_speed
+from graphsys.trainers.engine_speed import engine_speed
 from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
@@ -305,7 +305,7 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan:
         forward_s=alone.forward_s,
         sampling=rehearsal.sampling(scene.train, train_plan, with_degree=model.needs_degree),
         forward_edges=rehearsal.forward_edges,
-        sample_threads=run.sampler.threads or len(os.sched_getaffinity(0)),
+        sample_threads=run.sampler.threads or cores(),
         cores=cores(),
         disk=disk_speed(run.out),
         engine=engine_speed(run.out),

@@ -1,8 +1,6 @@
-"""Makes the windows of one split, one at a time, and knows which files in a folder are they."""
+"""Makes the windows of one split, one at a time."""
 
-import re
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from graphsys.core.types import Array, NodeIds, Topology
 from graphsys.samplers.neighbor import SAMPLER_VERSION
 from graphsys.samplers.offline import sample_nodes, sample_window
 from graphsys.samplers.schedule import Schedule
-from graphsys.storage.files import PARTIAL_SUFFIX, disk_errors, remove_path
+from graphsys.storage.files import remove_path
 from graphsys.storage.manifest import fingerprint
 from graphsys.storage.packer import pack_window
 from graphsys.storage.residency import plan_residency
@@ -25,9 +23,8 @@ from graphsys.storage.store import Store
 from graphsys.storage.window import Window
 from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.run_folder import RunFolder
+from graphsys.trainers.window_files import remove_partials, window_files, window_path
 
-_FILE = re.compile(r"window-(\d+)\.(sample|pack)")
-_SHARE = re.compile(r"rank-(\d+)")
 _PACKED_MODES = ("packed", "cached")
 
 
@@ -74,7 +71,7 @@ class WindowMaker:
 
     def path(self, index: int, kind: str) -> Path:
         """Return where the window ``index`` of ``kind`` ("sample" or "pack") lies."""
-        return self.folder / f"window-{index:04d}.{kind}"
+        return window_path(self.folder, index, kind)
 
     def find(self, index: int) -> Window | None:
         """Return the window that training reads, or None when it is still to be made.
@@ -238,12 +235,9 @@ class WindowMaker:
         Raises:
             StaleArtefactError: A file holds other batches.
         """
-        if not self.folder.is_dir():
-            return
-        for path in _files(self.folder):  # a window's .pack comes before its .sample
-            match = _FILE.fullmatch(path.name)
-            partial = match is None and path.name.endswith(PARTIAL_SUFFIX)
-            if partial or (match is not None and not self._wanted(int(match[1]), match[2], keep)):
+        remove_partials(self.folder)
+        for path, index, kind in window_files(self.folder):
+            if not self._wanted(index, kind, keep):
                 remove_path(path)
 
     def _wanted(self, index: int, kind: str, keep: Collection[int]) -> bool:
@@ -251,13 +245,6 @@ class WindowMaker:
             return False
         # Samples are of no use once they are packed; a packed window is of no use to a mode that reads samples.
         return kind == "pack" if self.packs and self.path(index, "pack").exists() else kind == "sample"
-
-    def remove_partials(self) -> None:
-        """Remove what a producer left that was killed while it wrote."""
-        if self.folder.is_dir():
-            for path in _files(self.folder):
-                if path.name.endswith(PARTIAL_SUFFIX):
-                    remove_path(path)
 
     def remove(self, index: int) -> None:
         """Remove a window that is not needed any more."""
@@ -303,40 +290,6 @@ class WindowMaker:
     def _add(self, part: StageReport) -> None:
         part.details["windows"] = 1
         self.reports[part.name].add(part)
-
-
-def remove_windows(folder: Path) -> None:
-    """Remove all windows of a split, whole or half made, and the folder when nothing else is in it."""
-    if not folder.is_dir():
-        return
-    for path in _files(folder):
-        if _FILE.fullmatch(path.name) or path.name.endswith(PARTIAL_SUFFIX):
-            remove_path(path)
-    with suppress(OSError):  # something else lies there
-        folder.rmdir()
-
-
-def remove_other_shares(out: Path, world_size: int) -> None:
-    """Remove the training windows that runs with another number of workers left in the run's folder ``out``."""
-    folder = RunFolder(out)
-    if world_size > 1:
-        remove_windows(folder.windows("train"))
-    if not (parent := folder.windows("train").parent).is_dir():
-        return
-    for path in _files(parent):
-        match = _SHARE.fullmatch(path.name)
-        if match and (world_size == 1 or int(match[1]) >= world_size):
-            remove_path(path)
-
-
-def remove_all_windows(out: Path) -> None:
-    """Remove the windows of both splits and of all workers in the run's folder ``out``."""
-    remove_path(RunFolder(out).windows("train").parent)
-
-
-def _files(folder: Path) -> list[Path]:
-    with disk_errors("read", folder):
-        return sorted(folder.iterdir())
 
 
 def _no_reports() -> dict[str, StageReport]:

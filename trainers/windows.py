@@ -19,6 +19,7 @@ from graphsys.storage.store import Store
 from graphsys.storage.window import Window
 from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.producer import Producer, ProducerJob, WindowRequest
+from graphsys.trainers.window_files import remove_partials
 from graphsys.trainers.window_maker import WindowMaker
 
 _WAIT_S = 0.1  # how often a wait looks whether it was called off
@@ -202,7 +203,7 @@ class WindowSet:
         self._producer.call_off()
         self._pool.shutdown(cancel_futures=True)
         self._producer.close()
-        self._maker.remove_partials()
+        remove_partials(self._maker.folder)
 
     def __enter__(self) -> Self:
         return self

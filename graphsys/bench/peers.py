@@ -11,10 +11,10 @@ from typing import Any
 from graphsys.bench.cgroup import memory_group
 from graphsys.bench.graph import drop_pages
 from graphsys.bench.isolate import run_json
-from graphsys.bench.machine import CHECKOUT
 from graphsys.bench.sampler import num_threads
 from graphsys.bench.setting import HIDDEN, HOST_CACHE, INTERPRETER_BYTES, PEER_BYTES, Setting
 from graphsys.core.errors import GraphsysError
+from graphsys.core.machine import CHECKOUT
 from graphsys.core.progress import Progress
 
 SCRIPTS = CHECKOUT / "benchmarks" / "peers"

@@ -10,12 +10,12 @@ from typing import Any
 
 from graphsys.bench.graph import find_graph
 from graphsys.bench.isolate import run_part
-from graphsys.bench.machine import commit, machine
 from graphsys.bench.peers import SCRIPTS, PeerFigures, run_peers
 from graphsys.bench.registry import BENCHES, Bench
 from graphsys.bench.result import BenchLine, Measured, merged
 from graphsys.bench.setting import SIZES, Setting, Size
 from graphsys.core.errors import ConfigError
+from graphsys.core.machine import commit, machine
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.files import disk_errors
 

@@ -1,6 +1,5 @@
 """Sampled edges per second, the topology in memory."""
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ import numpy as np
 
 from graphsys.bench.result import Measured
 from graphsys.bench.setting import Setting
+from graphsys.core.machine import cores
 from graphsys.core.metrics import measure
 from graphsys.core.progress import Progress
 from graphsys.core.types import Array, NodeIds, SampledBatch, Topology
@@ -22,7 +22,7 @@ _LEAST_S = 1.0  # a round takes at least as long: small graphs are sampled in a 
 
 def num_threads(setting: Setting) -> int:
     """Return how many threads sample."""
-    return setting.threads or len(os.sched_getaffinity(0))
+    return setting.threads or cores()
 
 
 def measure_sampler(setting: Setting, progress: Progress) -> Measured:  # noqa: ARG001 - every part takes one

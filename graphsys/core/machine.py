@@ -15,14 +15,19 @@ import graphsys
 
 _LIBRARIES = ("torch", "torch-geometric", "numpy", "numba", "pyarrow", "zarr")
 _AS_MODULE = ["python", "-m", "graphsys.cli"]
-_ROOT = Path(graphsys.__file__).resolve().parents[1]
+CHECKOUT = Path(graphsys.__file__).resolve().parents[1]
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def machine() -> dict[str, Any]:
     """Return processor, cores that this process may use, memory in bytes, and the system, as plain JSON values."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": platform.platform(),
     }
@@ -41,7 +46,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """Return the commit of the checkout that graphsys runs from, with ``+`` when files differ from it; else None."""
-    if not (_ROOT / ".git").exists():
+    if not (CHECKOUT / ".git").exists():
         return None
     head, changed = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     return None if head is None else head + ("+" if changed else "")
@@ -56,7 +61,7 @@ def command() -> str:
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return None  # no git here, or a checkout that it refuses to read

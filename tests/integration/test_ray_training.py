@@ -22,6 +22,7 @@ from helpers.graphs import tiny_store
 
 from graphsys.cli.main import main
 from graphsys.core.config import RunConfig, parse_run
+from graphsys.core.machine import cores
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.store import Store
 from graphsys.trainers.budget import train_schedule
@@ -213,7 +214,7 @@ def test_a_training_whose_workers_are_lost_too_often_ends_with_one_sentence(
 
 
 def test_more_workers_than_cpus_are_refused(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cpus = len(os.sched_getaffinity(0))
+    cpus = cores()
     path, run = write_run(tmp_path / "run.yaml", store, cluster={"num_workers": 7, "threads": cpus})
     assert main(["train", str(path), "--quiet"]) == 2
     said = capsys.readouterr().err

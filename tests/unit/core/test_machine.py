@@ -22,7 +22,7 @@ def test_versions_name_what_computes_without_loading_it() -> None:
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ROOT", tmp_path)
+    monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     assert commit() is None
     (tmp_path / ".git").mkdir()  # not one that git reads
     assert commit() is None
