@@ -1,20 +1,19 @@
 """The HTTP application: all routes, and what stands around each of them."""
 
-import logging
-
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 import graphsys
 from graphsys.core.errors import GraphsysError
 from graphsys.deploy.serving import health_routes, table_routes
-from graphsys.deploy.serving.gate import Gate
+from graphsys.deploy.serving.docs_page import docs_page
+from graphsys.deploy.serving.gate import OPEN_PATHS, Gate
 from graphsys.deploy.serving.problems import Problem, as_problem
 from graphsys.deploy.serving.service import Service
 
-_LOG = logging.getLogger(__name__)
+_STYLE_ONLY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def make_app(service: Service) -> FastAPI:
@@ -27,14 +26,29 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.add_route("/docs", _docs)
     for router in (table_routes.router, health_routes.router):
         app.include_router(router)
     app.add_exception_handler(Problem, _refused)
     app.add_exception_handler(GraphsysError, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
-    app.add_exception_handler(Exception, _bug)
     app.add_middleware(Gate, service=service)
+    if service.tokens.required:
+        _describe_token(app)
     return app
+
+
+def _describe_token(app: FastAPI) -> None:
+    description = app.openapi()  # kept by the application, and answered from then on
+    description.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for path, methods in description["paths"].items():
+        for operation in methods.values():
+            operation["security"] = [] if path in OPEN_PATHS else [{"token": []}]
+
+
+async def _docs(request: Request) -> Response:
+    app: FastAPI = request.app
+    return HTMLResponse(docs_page(app.openapi()), headers={"Content-Security-Policy": _STYLE_ONLY})
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -51,8 +65,3 @@ async def _not_routed(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not for {request.url.path}; /docs lists what there is",
     }.get(error.status_code, error.detail)
     return Problem(error.status_code, detail, headers=error.headers).response()
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return Problem(500, "this is a bug in graphsys; the server's log says more").response()

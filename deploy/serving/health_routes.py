@@ -27,7 +27,7 @@ async def live(request: Request) -> Response:  # noqa: ARG001 - every handler ta
 
 @router.get("/health/ready", **described(reply=HealthReply))
 async def ready(request: Request) -> Response:
-    """Whether a table is active; 503 before, and while the server stops."""
+    """Whether a table is active; 503 before."""
     if service_of(request).registry.active is None:
         raise Problem(503, "no table is active yet; ask again in a moment", headers={"Retry-After": "1"})
     return json_reply({"status": "ready"})

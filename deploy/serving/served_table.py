@@ -6,16 +6,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.progress import task as open_task
 from graphsys.core.types import NodeIds
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.storage.embeddings import EmbeddingTable
+from graphsys.storage.files import disk_errors
 
 Ids = Sequence[int | str] | npt.NDArray[np.int64] | Any  # or a pyarrow array, which has no types
 
 
+RESIDENT_SHARE = 0.5  # of the memory that is free
+_WARM_BYTES = 4 << 20
 _MOST = np.iinfo(np.int64).max
 
 
@@ -24,23 +28,26 @@ class ServedTable:
 
     Args:
         table: Opened, every checksum compared.
+        resident: Whether its vectors fit into memory beside everything else; if not, a look-up may wait for the disk.
     """
 
-    def __init__(self, table: EmbeddingTable) -> None:
+    def __init__(self, table: EmbeddingTable, *, resident: bool) -> None:
         self.table = table
         self.version = table.version
         self.dim = table.dim
         self.num_rows = table.num_rows
         self.vectors: npt.NDArray[Any] = table.vectors.memmap()  # [N, dim] in the table's dtype
+        self.resident = resident
         self.provenance: Mapping[str, Any] = provenance(table)
 
     def lookup(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Return the vectors [Q, dim] of external ids and a found mask [Q]; what was not found is all zeros."""
         node, found = self.to_node(ids)
+        # take is twice as fast as an index in brackets, and lets other threads work meanwhile.
         if found.all():
-            return self.vectors[node].astype(np.float32, copy=False), found
+            return np.take(self.vectors, node, axis=0).astype(np.float32, copy=False), found
         vectors = np.zeros((node.shape[0], self.dim), np.float32)
-        vectors[found] = self.vectors[node[found]]
+        vectors[found] = np.take(self.vectors, node[found], axis=0)
         return vectors, found
 
     def to_node(self, ids: Ids) -> tuple[NodeIds, npt.NDArray[np.bool_]]:
@@ -71,10 +78,25 @@ def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT
         CorruptError: A byte differs from what was written; the message names file and chunk.
     """
     table = EmbeddingTable.open(path)
-    with open_task(progress, f"check {path.name}", table.vectors.spec.nbytes, "B") as checking:
+    nbytes = table.vectors.spec.nbytes
+    resident = nbytes < psutil.virtual_memory().available * RESIDENT_SHARE
+    with open_task(progress, f"check {path.name}", nbytes, "B") as checking:
         table.vectors.verify(checking)
+        if resident:
+            _warm(table.vectors.path, nbytes)
     _ = table.ids  # verified when first opened
-    return ServedTable(table)
+    served = ServedTable(table, resident=resident)
+    # The first look-up compiles what strings are found with.
+    served.lookup(table.ids.to_external(np.arange(min(1, table.num_rows))))
+    return served
+
+
+def _warm(path: Path, nbytes: int) -> None:
+    """Read a file into the page cache, which checking goes past, so that the first look-ups find it there."""
+    buffer = bytearray(_WARM_BYTES)
+    with disk_errors("read", path), path.open("rb", buffering=0) as file:
+        while file.tell() < nbytes and file.readinto(buffer):
+            pass
 
 
 def provenance(table: EmbeddingTable) -> dict[str, Any]:

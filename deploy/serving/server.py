@@ -1,19 +1,23 @@
 """The process: a socket, an event loop, the first table, and an orderly end."""
 
 import asyncio
+import resource
 import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 
 from graphsys.core.errors import ConfigError, DiskError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.deploy.serving.app import make_app
+from graphsys.deploy.serving.protocol import GuardedProtocol
 from graphsys.deploy.serving.service import Service, make_service
 from graphsys.deploy.serving.settings import ServeSettings
 
@@ -35,28 +39,37 @@ def serve(
     progress: Progress = SILENT,
     on_ready: Callable[[Ready], None] = lambda _: None,
 ) -> None:
-    """Serve ``tables`` until SIGTERM or Ctrl-C; the first one is active at the start.
+    """Serve ``tables`` until SIGTERM or Ctrl-C; the first one is active at the start, or the newest one watched.
 
     Raises:
         ConfigError: An address, a certificate or a token does not allow it.
         DiskError: A table cannot be read.
         ArtefactError: A table is damaged, or none.
     """
+    check_certificate(settings)
     service = make_service(settings)
-    listener = bind(settings)
-    with listener:
-        versions = [service.registry.add(path) for path in tables]
+    allow_open_files()
+    with bind(settings) as listener:
+        first = _first_table(service, tables)
         server = HttpServer(service)
-        uvicorn_loop = server.config.get_loop_factory()
-        with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
-            runner.run(_serve(server, listener, versions, progress, on_ready))
-    service.registry.close()
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(_serve(server, listener, first, progress, on_ready))
+    service.close()
+
+
+def _first_table(service: Service, tables: Sequence[Path]) -> str | None:
+    """Make all tables known; return the version that is to be active first, None when there is none yet."""
+    versions = [service.registry.add(path) for path in tables]
+    if service.watch is not None:
+        found = service.watch.find()
+        versions = versions or found[-1:]
+    return versions[0] if versions else None
 
 
 async def _serve(
     server: "HttpServer",
     listener: socket.socket,
-    versions: list[str],
+    first: str | None,
     progress: Progress,
     on_ready: Callable[[Ready], None],
 ) -> None:
@@ -66,8 +79,10 @@ async def _serve(
     url = address(server.service.settings, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        if versions:
-            await asyncio.to_thread(registry.activate, versions[0], progress)
+        if first is not None:
+            await asyncio.to_thread(registry.activate, first, progress)
+        if server.service.watch is not None:
+            server.service.watch.start()
         on_ready(Ready(url=url, version=registry.active))
     except BaseException:
         server.stop()
@@ -85,11 +100,11 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 make_app(service),
                 loop="uvloop",
-                http="httptools",
+                http=cast(Any, partial(GuardedProtocol, limits=settings)),
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="warning",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 backlog=_BACKLOG,
@@ -106,13 +121,19 @@ class HttpServer(uvicorn.Server):
         """Leave signal handlers alone: uvicorn would end the process by the signal once it has drained."""
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests under way for ``drain_s``, then end every connection that is left."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
     def stop(self) -> None:
         """Take no new connections, finish the requests under way, then end; safe from the loop's own thread."""
         self.should_exit = True
 
 
 def bind(settings: ServeSettings) -> socket.socket:
-    """Return a socket bound to the server's address, not yet listening.
+    """Return a socket that listens on the server's address; who connects is answered once the server runs.
 
     Raises:
         ConfigError: The address is not this machine's, or the port is taken.
@@ -125,6 +146,7 @@ def bind(settings: ServeSettings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(where)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
@@ -132,6 +154,12 @@ def bind(settings: ServeSettings) -> socket.socket:
             f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another --port, or 0 for any free one"
         ) from error
     return listener
+
+
+def allow_open_files() -> None:
+    """Let the process open as many files as the system lets it: every connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def address(settings: ServeSettings, listener: socket.socket) -> str:

@@ -1,11 +1,14 @@
 """Every address and limit of the server, with its default and unit."""
 
+import difflib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+import yaml
+from pydantic import Field, ValidationError
 
 from graphsys.core.config_parts import Section, Size
+from graphsys.core.errors import ConfigError
 from graphsys.core.units import GIB, MIB
 
 Metric = Literal["cosine", "dot", "l2"]
@@ -44,3 +47,29 @@ class ServeSettings(Section):
     send_time_s: float = Field(60.0, gt=0, description="Longest that a client may take no byte of a reply, in seconds.")
     idle_time_s: float = Field(75.0, gt=0, description="How long a connection may stay open between requests.")
     drain_s: float = Field(30.0, gt=0, description="How long requests under way may take once the server stops.")
+
+
+def read_settings(options: dict[str, Any], overrides: list[str] | None = None) -> ServeSettings:
+    """Return the settings of a command's options, with ``key=value`` overrides applied.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is wrong.
+    """
+    values = dict(options)
+    for override in overrides or []:
+        key, sign, text = override.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {override}: write it as key=value, such as --set max_ids=20000")
+        if key not in ServeSettings.model_fields:
+            near = difflib.get_close_matches(key, ServeSettings.model_fields, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else "docs/http.md lists the keys"
+            raise ConfigError(f"--set {override}: unknown key '{key}'; {hint}")
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
+    try:
+        return ServeSettings.model_validate(values)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]} is {fault['input']!r}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigError(f"the server's settings: {'; '.join(faults)}") from error

@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 from starlette.requests import Request
@@ -16,15 +18,19 @@ from graphsys.deploy.serving.registry import TableListing
 from graphsys.deploy.serving.service import Service
 from graphsys.deploy.serving.wire import (
     VERSION_KEY,
+    Mask,
     arrow_reply,
     is_arrow,
     json_reply,
+    json_rows_reply,
     parse_json,
     read_arrow,
     wants_arrow,
 )
 
 router = direct_router(tags=["tables"])
+
+QUICK_NUMBERS = 1 << 18  # gathered from memory in less time than it takes to hand the work to a thread twice
 
 Id = StrictInt | StrictStr
 
@@ -83,13 +89,20 @@ async def lookup(request: Request) -> Response:
     ids, version = await _asked(request)
     check_count(len(ids), service, "ids")
     service.telemetry.observe_batch("lookup", len(ids))
+    look_up = partial(_look_up, service, ids, version)
     with service.registry.lease(version) as table:
-        vectors, found = table.lookup(ids)
-        answered, dim = table.version, table.dim
+        quick = table.resident and len(ids) * table.dim <= QUICK_NUMBERS
+    vectors, found, answered = look_up() if quick else await asyncio.to_thread(look_up)
     if wants_arrow(request):
-        return _arrow(ids, vectors, found, answered, dim)
-    rows: Any = vectors if found.all() else [row if hit else None for row, hit in zip(vectors, found, strict=True)]
-    return json_reply({"version": answered, "dim": dim, "found": found, "vectors": rows})
+        return _arrow(ids, vectors, found, answered)
+    fields = {"version": answered, "dim": vectors.shape[1], "found": found}
+    return await json_rows_reply(fields, "vectors", vectors, found)
+
+
+def _look_up(service: Service, ids: Any, version: str | None) -> tuple[npt.NDArray[np.float32], Mask, str]:
+    # The lease is taken where the work is done: a request that is given up may leave its thread working.
+    with service.registry.lease(version) as table:
+        return *table.lookup(ids), table.version
 
 
 async def _asked(request: Request) -> tuple[Any, str | None]:
@@ -115,13 +128,20 @@ def check_count(count: int, service: Service, what: str) -> None:
         )
 
 
-def _arrow(ids: Any, vectors: Any, found: Any, version: str, dim: int) -> Response:
-    column = ids if isinstance(ids, pa.Array) else pa.array(ids)
+def _arrow(ids: Any, vectors: npt.NDArray[np.float32], found: Mask, version: str) -> Response:
+    column = ids if isinstance(ids, pa.Array) else _id_column(ids)
     mask = None if found.all() else pa.array(~found)
-    held = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), dim, mask=mask)
+    held = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1], mask=mask)
     fields = [pa.field("id", column.type), pa.field("found", pa.bool_()), pa.field("vector", held.type)]
     schema = pa.schema(fields, metadata={VERSION_KEY: version})
     return arrow_reply(pa.record_batch([column, pa.array(found), held], schema=schema))
+
+
+def _id_column(ids: list[int | str]) -> Any:
+    try:
+        return pa.array(ids)
+    except (pa.ArrowException, OverflowError):  # integers and strings side by side, or an integer beyond int64
+        return pa.array([str(value) for value in ids])
 
 
 @router.get("/v1/tables", **described(reply=TablesReply))

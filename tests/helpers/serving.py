@@ -63,7 +63,7 @@ def running(service: Service) -> Iterator[str]:
         server.stop()
         thread.join(WAIT_S)
         listener.close()
-        service.registry.close()
+        service.close()
     assert not thread.is_alive(), "the server did not stop"
     assert done == []
 

@@ -1,0 +1,117 @@
+"""`graphsys serve` as a process: what it says, how it ends, what it refuses."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from helpers.refusals import assert_refused
+from helpers.serving import WAIT_S, counting_table
+
+from graphsys.storage.embeddings import EmbeddingTable
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingTable:
+    return counting_table(tmp_path_factory.mktemp("table"))
+
+
+@contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    command = [sys.executable, "-m", "graphsys.cli", "serve", *arguments, "--port", "0", "--json", "--quiet"]
+    env = {**os.environ, **environment}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate(timeout=WAIT_S)
+
+
+def test_a_served_table_answers_until_sigterm_and_the_process_ends_well(table: EmbeddingTable) -> None:
+    token = "a-long-enough-token"
+    with serving(str(table.path), "--access-log", GRAPHSYS_TOKEN=token) as (process, ready):
+        assert ready["version"] == table.version
+        headers = {"authorization": f"Bearer {token}"}
+        reply = httpx.post(f"{ready['url']}/v1/embeddings/lookup", json={"ids": [3]}, headers=headers, timeout=WAIT_S)
+        assert reply.json()["vectors"] == [[3.0] * 4]
+        assert httpx.get(f"{ready['url']}/v1/tables", timeout=WAIT_S).status_code == 401
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=WAIT_S)
+        assert process.returncode == 0
+        assert out == ""
+        lines = [json.loads(line) for line in err.splitlines()]
+        assert [(line["path"], line["status"]) for line in lines] == [
+            ("/v1/embeddings/lookup", 200),
+            ("/v1/tables", 401),
+        ]
+        assert token not in err
+
+
+def test_a_server_can_start_with_an_empty_folder_and_wait(tmp_path: Path, table: EmbeddingTable) -> None:
+    options = ("--watch", str(tmp_path), "--activate-on-arrival", "--set", "watch_s=0.05")
+    with serving(*options) as (_, ready):
+        assert ready["version"] is None
+        assert httpx.get(f"{ready['url']}/health/ready", timeout=WAIT_S).status_code == 503
+        arrived = counting_table(tmp_path / ".building", rows=20)
+        arrived.path.rename(tmp_path / "new.gs")
+        with httpx.Client(base_url=ready["url"], timeout=WAIT_S) as client:
+            for _ in range(200):
+                reply = client.get("/health/ready")
+                if reply.status_code == 200:
+                    break
+            assert client.get("/v1/tables").json()["active"] == arrived.version != table.version
+
+
+def test_a_port_that_is_taken_is_refused_in_one_sentence(
+    table: EmbeddingTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_refused(
+            ["serve", str(table.path), "--port", port],
+            names=(f"127.0.0.1:{port}", "Address already in use", "--port"),
+            work=table.path,
+            capsys=capsys,
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["missing.gs"], ("missing.gs does not exist",)),
+        ([], ("nothing to serve", "--watch")),
+        (["{table}", "--host", "0.0.0.0"], ("--host 0.0.0.0", "--token-file", "--insecure")),
+        (["{table}", "--host", "no.such.host.invalid"], ("no.such.host.invalid",)),
+        (["{table}", "--tls-cert", "cert.pem"], ("both --tls-cert and --tls-key",)),
+        (["{table}", "--token-file", "missing"], ("cannot read missing",)),
+        (["{table}", "--set", "max_idz=3"], ("unknown key 'max_idz'", "did you mean 'max_ids'?")),
+        (["{table}", "--set", "max_ids=0"], ("max_ids is 0",)),
+        (["{table}", "--activate-on-arrival"], ("--watch",)),
+        (["--watch", "missing"], ("--watch missing is no folder",)),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_one_sentence(
+    arguments: list[str], names: tuple[str, ...], table: EmbeddingTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["serve", "--port", "0", *(part.format(table=table.path) for part in arguments)]
+    assert_refused(argv, names=names, work=table.path, capsys=capsys)
+
+
+def test_a_damaged_table_is_refused_with_its_chunk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = counting_table(tmp_path)
+    raw = bytearray(table.vectors.path.read_bytes())
+    raw[17] ^= 4
+    table.vectors.path.write_bytes(raw)
+    assert_refused(
+        ["serve", str(table.path), "--port", "0", "-q"], names=("chunk 0 is corrupt",), work=tmp_path, capsys=capsys
+    )
