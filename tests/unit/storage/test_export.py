@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,9 +21,10 @@ INTEGERS, TEXTS = pa.int64(), pa.string()
 TIME = pa.timestamp("us", "UTC")
 
 
-def vectors(add: float = 0) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+def vectors(add: float = 0) -> npt.NDArray[np.float32]:
     """Row i holds i + add and i + add + 1/2."""
-    return (np.arange(9)[:, None] + np.array([0, 0.5]) + add).astype(np.float32)
+    rows = np.arange(9)[:, None] + np.array([0, 0.5]) + add
+    return rows.astype(np.float32)
 
 
 def shape(event_time: datetime = DAY, *, fixed_size: bool = False) -> ParquetShape:
@@ -62,10 +64,11 @@ def test_of_rows_with_one_time_a_database_can_tell_the_newest(tmp_path: Path) ->
     for name, days in (("a", 0), ("b", 5)):
         made = ParquetShape(event_time=DAY, created=DAY + timedelta(days=days))
         table.export_parquet(tmp_path / f"{name}.parquet", shape=made)
-    found = duckdb.sql(
-        f"SELECT max_by(filename, created) AS newest FROM read_parquet('{tmp_path}/?.parquet', filename=true)"
-        " GROUP BY id, event_timestamp"
-    ).fetchall()
+    with duckdb.connect() as database:
+        found = database.execute(
+            "SELECT max_by(filename, created) FROM read_parquet(?, filename=true) GROUP BY id, event_timestamp",
+            [str(tmp_path / "?.parquet")],
+        ).fetchall()
     assert found == [(str(tmp_path / "b.parquet"),)] * 9
 
 
