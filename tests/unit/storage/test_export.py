@@ -23,8 +23,7 @@ TIME = pa.timestamp("us", "UTC")
 
 def vectors(add: float = 0) -> npt.NDArray[np.float32]:
     """Row i holds i + add and i + add + 1/2."""
-    rows = np.arange(9)[:, None] + np.array([0, 0.5]) + add
-    return rows.astype(np.float32)
+    return np.array([[row + add, row + add + 0.5] for row in range(9)], np.float32)
 
 
 def shape(event_time: datetime = DAY, *, fixed_size: bool = False) -> ParquetShape:
