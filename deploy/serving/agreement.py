@@ -61,15 +61,15 @@ class Agreement:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="graphsys-agreement", daemon=True)
 
-    def begin(self, first: Path | None) -> None:
-        """Activate what was agreed on, or else the table at ``first``; look again and again from now on.
+    def begin(self, first: str | None) -> None:
+        """Activate what was agreed on, or else the known version ``first``; look again and again from now on.
 
         Raises:
             GraphsysError: Neither can be loaded.
         """
         self.look()
         if self._registry.active is None and first is not None:
-            self._registry.activate(self._registry.add(first))
+            self._registry.activate(first)
             self.look()
         self._thread.start()
 

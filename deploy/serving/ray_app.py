@@ -3,13 +3,15 @@
 Replicas share nothing but files: the tables, and the one that says which of them is active (``agreement.py``).
 """
 
+import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
+from starlette.types import Receive, Scope, Send
 
 from graphsys.core.config_parts import Section
 from graphsys.core.errors import ClusterError, ConfigError
@@ -17,6 +19,7 @@ from graphsys.core.progress import SILENT, Progress
 from graphsys.deploy.ray_session import cluster_at
 from graphsys.deploy.serving.agreement import Agreement
 from graphsys.deploy.serving.app import make_app
+from graphsys.deploy.serving.server import bind, check_certificate, first_table
 from graphsys.deploy.serving.service import make_service
 from graphsys.deploy.serving.settings import ServeSettings
 
@@ -25,10 +28,6 @@ CHOICE_NAME = "active-table.json"
 READY_S = 600.0  # longest start of the first replicas, which compare the checksums of a table
 END_S = 20.0  # longest end of Serve, once its replicas have drained
 _LOOK_S = 0.2
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Scale(Section):
@@ -105,10 +104,11 @@ class Replica:
     def __init__(self, plan: RayPlan) -> None:
         settings = plan.serve_settings()
         self._service = make_service(settings)
-        for path in plan.tables:
-            self._service.registry.add(path)
+        first = first_table(self._service, plan.tables)
         self._agreement = Agreement(self._service.registry, plan.choice, every_s=settings.watch_s)
-        self._agreement.begin(plan.tables[0] if plan.tables else None)
+        self._agreement.begin(first)
+        if self._service.watch is not None:
+            self._service.watch.start()
         self._app = make_app(self._service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,13 +152,16 @@ def serve_on_ray(
         on_ready: Is told the URL once every first replica answers.
 
     Raises:
-        ConfigError: The cluster cannot be used, or the port is taken.
+        ConfigError: The cluster, the port, a certificate or a token cannot be used.
+        ArtefactError: A table is damaged, or none.
         ClusterError: The replicas did not start.
     """
+    settings = plan.serve_settings()
+    _check(plan, settings)
     from ray import serve
 
-    settings = plan.serve_settings()
     with cluster_at(address, progress):
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         progress.message("starting Ray Serve")
         serve.start(proxy_location="EveryNode", http_options=_http_options(settings))
         try:
@@ -169,6 +172,20 @@ def serve_on_ray(
                 pass
         finally:
             _bounded(serve.shutdown if address == "local" else lambda: serve.delete(NAME), settings.drain_s + END_S)
+
+
+def _check(plan: RayPlan, settings: ServeSettings) -> None:
+    """Refuse here, in one sentence, what every replica would refuse.
+
+    Raises:
+        ConfigError: An address, a certificate or a token does not allow it.
+        ArtefactError: A table is damaged, or none.
+    """
+    check_certificate(settings)
+    service = make_service(settings)
+    first_table(service, plan.tables)
+    service.close()
+    bind(settings).close()
 
 
 def _http_options(settings: ServeSettings) -> dict[str, Any]:

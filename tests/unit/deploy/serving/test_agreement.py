@@ -28,7 +28,7 @@ def pair(tmp_path: Path, tables: Tables) -> Iterator[list[tuple[TableRegistry, A
     for _ in range(2):
         registry = service_with().registry
         agreement = Agreement(registry, tmp_path / "active.json", every_s=3600)
-        agreement.begin(tables[0].path)
+        agreement.begin(registry.add(tables[0].path))
         servers.append((registry, agreement))
     yield servers
     for registry, agreement in servers:
@@ -55,7 +55,7 @@ def test_one_that_starts_later_begins_with_what_was_agreed_on(
     agreement.look()
     late = service_with().registry
     joining = Agreement(late, tmp_path / "active.json", every_s=3600)
-    joining.begin(tables[0].path)
+    joining.begin(late.add(tables[0].path))
     assert late.active == tables[1].version
     joining.stop()
     late.close()
