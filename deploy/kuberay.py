@@ -55,7 +55,7 @@ def ray_job(
             "submissionMode": "K8sJobMode",
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,
-            "rayClusterSpec": _cluster(run, image, ray_version, _volume(volume)),
+            "rayClusterSpec": _cluster(run, image, ray_version, parse_volume(volume)),
         },
     }
     return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
@@ -66,7 +66,12 @@ def _name(run: RunConfig) -> str:
     return f"graphsys-{words or 'run'}"[:47].rstrip("-")  # KubeRay adds to it, and 63 characters are the limit
 
 
-def _volume(volume: str | None) -> tuple[str, str] | None:
+def parse_volume(volume: str | None) -> tuple[str, str] | None:
+    """Return claim and path of a "claim:/path".
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
     if volume is None:
         return None
     claim, _, path = volume.partition(":")
@@ -77,7 +82,7 @@ def _volume(volume: str | None) -> tuple[str, str] | None:
 
 def _cluster(run: RunConfig, image: str, ray_version: str, volume: tuple[str, str] | None) -> dict[str, Any]:
     workers = run.cluster.world_size
-    head = _pod("ray-head", image, {"cpu": "2", "memory": _memory(run)}, volume)
+    head = pod("ray-head", image, {"cpu": "2", "memory": _memory(run)}, volume)
     resources = {"cpu": str(max(run.cluster.threads, 1)), "memory": _memory(run)}
     if run.trainer.device == "cuda":
         resources["nvidia.com/gpu"] = "1"
@@ -92,17 +97,23 @@ def _cluster(run: RunConfig, image: str, ray_version: str, volume: tuple[str, st
                 "minReplicas": workers,
                 "maxReplicas": workers,
                 "rayStartParams": {},
-                "template": _pod("ray-worker", image, resources, volume),
+                "template": pod("ray-worker", image, resources, volume),
             }
         ],
     }
 
 
 def _memory(run: RunConfig) -> str:
-    return f"{-(-(run.memory + _INTERPRETERS) // MIB)}Mi"
+    return mebibytes(run.memory + _INTERPRETERS)
 
 
-def _pod(name: str, image: str, resources: dict[str, str], volume: tuple[str, str] | None) -> dict[str, Any]:
+def mebibytes(size: int) -> str:
+    """Return a number of bytes as Kubernetes spells it, rounded up."""
+    return f"{-(-size // MIB)}Mi"
+
+
+def pod(name: str, image: str, resources: dict[str, str], volume: tuple[str, str] | None) -> dict[str, Any]:
+    """Return the template of a pod with one container, and a volume given as (claim, path)."""
     container: dict[str, Any] = {
         "name": name,
         "image": image,

@@ -50,10 +50,17 @@ def cluster_of(run: RunConfig, progress: Progress) -> Iterator[Cluster]:
     Raises:
         ConfigError: It does not answer, or this process is connected to another one.
     """
-    embedded = run.cluster.address == "local"
+    with cluster_at(run.cluster.address, progress) as cluster:
+        yield cluster
+
+
+@contextmanager
+def cluster_at(address: str, progress: Progress) -> Iterator[Cluster]:
+    """Connect to the cluster at ``address``; as :func:`cluster_of` does."""
+    embedded = address == "local"
     with (
         _environment(_QUIET | (_embedded() if embedded else {})),
-        _started_here(progress) if embedded else _connected(run.cluster.address) as cluster,
+        _started_here(progress) if embedded else _connected(address) as cluster,
     ):
         yield cluster
 

@@ -5,6 +5,7 @@ Layout: ``docs/format/embeddings.md``.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,12 +17,12 @@ from graphsys.core.errors import ArtefactError, InputError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
 from graphsys.storage.direct_writer import MOST_BUFFER_BYTES
-from graphsys.storage.export import IdColumn, export_npy, export_parquet
-from graphsys.storage.files import atomic_folder
+from graphsys.storage.export import IdColumn, ParquetShape, export_npy, export_parquet
+from graphsys.storage.files import atomic_folder, disk_errors
 from graphsys.storage.flat import FlatArray, FlatSpec, FlatWriter
 from graphsys.storage.groups import write_groups
 from graphsys.storage.id_map import ExternalIds, IdMap, Kind
-from graphsys.storage.manifest import Manifest, fingerprint, read_manifest, write_manifest
+from graphsys.storage.manifest import MANIFEST_NAME, Manifest, fingerprint, read_manifest, write_manifest
 from graphsys.storage.row_blocks import cut_rows, read_blocks
 from graphsys.storage.store import Store
 
@@ -121,10 +122,31 @@ class EmbeddingTable:
         """
         return self.vectors.checked_blocks(max(1, block_bytes // self.vectors.spec.row_nbytes))
 
-    def export_parquet(self, path: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> None:
-        """Write the table as Parquet; see :func:`graphsys.storage.export.export_parquet`."""
-        metadata = {"graphsys.version": self.version, "graphsys.fingerprint": self.fingerprint}
-        export_parquet(path, self.vectors, self._id_column(), metadata=metadata, overwrite=overwrite, progress=progress)
+    @property
+    def made_at(self) -> datetime:
+        """When the table was written here, in UTC: the time of its manifest's file, which plain copies do not keep."""
+        manifest = self.path / MANIFEST_NAME
+        with disk_errors("read", manifest):
+            return datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+
+    def export_parquet(
+        self,
+        path: Path,
+        *,
+        shape: ParquetShape | None = None,
+        overwrite: bool = False,
+        progress: Progress = SILENT,
+    ) -> None:
+        """Write the table as Parquet; see :func:`graphsys.storage.export.export_parquet`.
+
+        Args:
+            shape: What feature stores load by default, with the time at which the table was made.
+        """
+        shape = shape or ParquetShape(event_time=self.made_at, created=datetime.now(UTC))
+        content = {name: getattr(self, name) for name in ("version", "fingerprint", "dim", "node_type", "layer")}
+        metadata = {f"graphsys.{name}": str(value) for name, value in (content | self.manifest.parents).items()}
+        ids = self._id_column()
+        export_parquet(path, self.vectors, ids, shape=shape, metadata=metadata, overwrite=overwrite, progress=progress)
 
     def export_npy(self, path: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Path | None:
         """Write the table as ``.npy``; see :func:`graphsys.storage.export.export_npy`."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from graphsys.core.errors import DiskError
+from graphsys.core.errors import ConfigError, DiskError
 from graphsys.core.progress import SILENT, Progress, task
 from graphsys.storage.files import atomic_file, drop_cache, remove_path
 from graphsys.storage.flat import FlatArray
@@ -20,7 +21,9 @@ from graphsys.storage.id_map import Kind
 
 _BLOCK_BYTES = 8 << 20
 _ROW_GROUP_BYTES = 32 << 20
+_MOST_GROUP_ROWS = 1 << 20  # so that the ids of a group stay below the 2 GiB of a string column
 _ID_ROWS = 1 << 17
+_TIME = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +52,92 @@ class IdColumn:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetColumns:
+    """Names of the columns of a Parquet export; an empty name leaves a time out."""
+
+    id: str = "id"
+    vector: str = "embedding"
+    event_time: str = "event_timestamp"
+    created: str = "created"
+
+    def __post_init__(self) -> None:
+        """Refuse columns without a name, and two of one name.
+
+        Raises:
+            ConfigError: There are such.
+        """
+        names = [name for field in fields(self) if (name := getattr(self, field.name))]
+        if not self.id or not self.vector:
+            raise ConfigError("the columns of ids and of vectors need a name; only a time may be left out")
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"two columns of the export are called '{name}'; give each a name of its own")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetShape:
+    """How a table looks in Parquet; the defaults are what feature stores load.
+
+    Source:
+        Feast's offline file source: a column per entity, one per feature, the time at which the features became true
+        (joins take the newest row up to the time asked about) and the time at which the row was written (of rows with
+        equal times the newest written wins). It takes ``list<float>`` for an array, but no list of fixed size.
+    """
+
+    columns: ParquetColumns = ParquetColumns()
+    event_time: datetime  # of all rows
+    created: datetime
+    fixed_size: bool = False  # vectors as a list of fixed size, which Arrow readers need not check
+
+    def schema(self, ids: IdColumn, dim: int, metadata: Mapping[str, str]) -> pa.Schema:
+        """Return the schema of a file of vectors with ``dim`` numbers."""
+        names = self.columns
+        columns = [
+            (names.id, pa.string() if ids.kind == "string" else pa.int64()),
+            (names.vector, pa.list_(pa.float32(), dim if self.fixed_size else -1)),
+            *((name, _TIME) for name in (names.event_time, names.created) if name),
+        ]
+        return pa.schema(columns, metadata=dict(metadata))
+
+    def group(self, schema: pa.Schema, ids: pa.Array, rows: npt.NDArray[Any]) -> pa.RecordBatch:
+        """Return ``rows`` [*, dim] and their ids as a batch of ``schema``."""
+        flat = pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1))
+        vector = schema.field(self.columns.vector).type
+        if self.fixed_size:
+            column = pa.FixedSizeListArray.from_arrays(flat, type=vector)
+        else:
+            ends = np.arange(rows.shape[0] + 1, dtype=np.int32) * np.int32(rows.shape[1])
+            column = pa.ListArray.from_arrays(pa.array(ends), flat, type=vector)
+        times = {self.columns.event_time: self.event_time, self.columns.created: self.created}
+        repeated = [pa.repeat(pa.scalar(time, _TIME), rows.shape[0]) for name, time in times.items() if name]
+        return pa.record_batch([ids.cast(schema.field(0).type), column, *repeated], schema=schema)
+
+
+def parse_time(text: str, option: str) -> datetime:
+    """Return an ISO 8601 date or time in UTC; one without an offset is taken as UTC.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{option} is '{text}'; write a time such as 2026-01-31T12:00:00Z") from error
+
+
 def export_parquet(
     path: Path,
     vectors: FlatArray,
     ids: IdColumn,
     *,
+    shape: ParquetShape,
     metadata: Mapping[str, str],
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> None:
-    """Write columns ``id`` (int64 or string) and ``embedding`` (a list of as many float32 as a vector has).
+    """Write a column of ids (int64 or string), one of vectors (lists of float32) and two of times.
 
     Args:
         vectors: [N, dim] float32 or float16.
@@ -69,17 +148,15 @@ def export_parquet(
         DiskError: ``path`` exists, or the system refused; ``path`` is as it was.
     """
     _refuse_existing([path], overwrite)
-    embedding = pa.list_(pa.float32(), vectors.shape[1])
-    schema = pa.schema([("id", ids.type), ("embedding", embedding)], metadata=dict(metadata))
+    schema = shape.schema(ids, vectors.shape[1], metadata)
+    group_rows = min(_MOST_GROUP_ROWS, max(1, _ROW_GROUP_BYTES // vectors.spec.row_nbytes))
     with (
         task(progress, f"export {path.name}", ids.num_rows, "rows") as work,
         atomic_file(path) as file,
         pq.ParquetWriter(file, schema) as writer,
     ):
-        for first, rows in vectors.checked_blocks(max(1, _ROW_GROUP_BYTES // vectors.spec.row_nbytes)):
-            flat = pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1))
-            column = pa.FixedSizeListArray.from_arrays(flat, type=embedding)
-            writer.write_batch(pa.record_batch([ids.block(first, first + rows.shape[0]), column], schema=schema))
+        for first, rows in vectors.checked_blocks(group_rows):
+            writer.write_batch(shape.group(schema, ids.block(first, first + rows.shape[0]), rows))
             _clean(file)
             work.advance(rows.shape[0])
 

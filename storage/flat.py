@@ -227,13 +227,17 @@ class FlatArray:
         """Shape of the array."""
         return self.spec.shape
 
-    def memmap(self) -> npt.NDArray[Any]:
-        """Return a read-only view of the file, as a plain ndarray; the kernel is told not to read ahead."""
+    def memmap(self, *, sequential: bool = False) -> npt.NDArray[Any]:
+        """Return a read-only view of the file, as a plain ndarray.
+
+        Args:
+            sequential: Rows will be read front to back: the kernel reads ahead; otherwise it is told not to.
+        """
         if self.spec.shape[0] == 0:
             return np.empty(self.spec.shape, self.spec.dtype)
         with disk_errors("read", self.path), self.path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), self.spec.nbytes, access=mmap.ACCESS_READ)
-        mapped.madvise(mmap.MADV_RANDOM)
+        mapped.madvise(mmap.MADV_SEQUENTIAL if sequential else mmap.MADV_RANDOM)
         return np.frombuffer(mapped, self.spec.dtype).reshape(self.spec.shape)
 
     def read(self, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:

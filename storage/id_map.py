@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from graphsys.core.errors import NodeIdError
 from graphsys.core.types import NodeIds
@@ -97,6 +98,20 @@ class IdMap:
         if self.kind == "integer":
             return [int(value) for value in self._arrays["ids"][node]]
         return [self._text(int(value)) for value in node]
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """Type of the external ids in Arrow."""
+        return pa.large_string() if self.kind == "string" else pa.int64()
+
+    def column(self, start: int, stop: int) -> pa.Array:
+        """Return the external ids of nodes [start, stop) as an Arrow array in the map's own memory."""
+        if self.kind == "identity":
+            return pa.array(np.arange(start, stop, dtype=np.int64))
+        if self.kind == "integer":
+            return pa.array(self._arrays["ids"][start:stop])
+        offsets, text = self._arrays["offsets"][start : stop + 1], self._arrays["bytes"]
+        return pa.LargeStringArray.from_buffers(stop - start, pa.py_buffer(offsets), pa.py_buffer(text))
 
     def _text(self, node: int) -> str:
         offsets = self._arrays["offsets"]

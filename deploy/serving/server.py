@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
@@ -21,6 +21,9 @@ from graphsys.deploy.serving.protocol import GuardedProtocol
 from graphsys.deploy.serving.service import Service, make_service
 from graphsys.deploy.serving.settings import ServeSettings
 
+if TYPE_CHECKING:
+    from graphsys.deploy.serving.flight import FlightService
+
 _BACKLOG = 2048
 
 
@@ -30,6 +33,7 @@ class Ready:
 
     url: str
     version: str | None
+    flight: str | None  # where Arrow Flight answers; None: it is not served
 
 
 def serve(
@@ -50,14 +54,22 @@ def serve(
     service = make_service(settings)
     allow_open_files()
     with bind(settings) as listener:
-        first = _first_table(service, tables)
-        server = HttpServer(service)
+        first = first_table(service, tables)
+        server = HttpServer(service, flight=_flight_service(service))
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(_serve(server, listener, first, progress, on_ready))
     service.close()
 
 
-def _first_table(service: Service, tables: Sequence[Path]) -> str | None:
+def _flight_service(service: Service) -> "FlightService | None":
+    if service.settings.flight_port is None:
+        return None
+    from graphsys.deploy.serving.flight import FlightService
+
+    return FlightService(service)
+
+
+def first_table(service: Service, tables: Sequence[Path]) -> str | None:
     """Make all tables known; return the version that is to be active first, None when there is none yet."""
     versions = [service.registry.add(path) for path in tables]
     if service.watch is not None:
@@ -83,7 +95,8 @@ async def _serve(
             await asyncio.to_thread(registry.activate, first, progress)
         if server.service.watch is not None:
             server.service.watch.start()
-        on_ready(Ready(url=url, version=registry.active))
+        flight = None if server.flight is None else server.flight.url
+        on_ready(Ready(url=url, version=registry.active, flight=flight))
     except BaseException:
         server.stop()
         await serving
@@ -92,9 +105,13 @@ async def _serve(
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn with our application; it leaves signals to whoever runs it."""
+    """uvicorn with our application; it leaves signals to whoever runs it.
 
-    def __init__(self, service: Service) -> None:
+    Args:
+        flight: Ends with it.
+    """
+
+    def __init__(self, service: Service, *, flight: "FlightService | None" = None) -> None:
         settings = service.settings
         super().__init__(
             uvicorn.Config(
@@ -115,6 +132,7 @@ class HttpServer(uvicorn.Server):
             )
         )
         self.service = service
+        self.flight = flight
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -123,9 +141,12 @@ class HttpServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the requests under way for ``drain_s``, then end every connection that is left."""
+        flight = None if self.flight is None else asyncio.create_task(asyncio.to_thread(self.flight.stop))
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        if flight is not None:
+            await flight
 
     def stop(self) -> None:
         """Take no new connections, finish the requests under way, then end; safe from the loop's own thread."""

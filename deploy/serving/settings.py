@@ -36,6 +36,7 @@ class ServeSettings(Section):
     max_k: int = Field(1_000, gt=0, description="Most neighbours in one search.")
     max_concurrency: int = Field(64, gt=0, description="Requests worked on at the same time.")
     max_waiting: int = Field(1_024, ge=0, description="Requests that wait for their turn; one more is refused.")
+    max_streams: int = Field(32, gt=0, description="Arrow Flight streams at the same time; one more is refused.")
     max_connections: int = Field(8_192, gt=0, description="Open connections; one more is refused.")
     max_header_bytes: Size = Field(64 << 10, description="Largest head of a request.")
     max_held_bytes: Size = Field(

@@ -6,9 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from graphsys.cli.options import Json, Quiet
+from graphsys.cli.serve_ray import print_manifest, refuse_stray, serve_replicas
 
 if TYPE_CHECKING:
     from graphsys.deploy.serving.server import Ready
+
+_Address = Annotated[
+    str | None, typer.Option(help="With --ray: a cluster that runs; one on this machine without.", show_default=False)
+]
+_Replicas = Annotated[int | None, typer.Option(help="With --ray, --emit-k8s: replicas, or the fewest; 1.", min=1)]
+_MaxReplicas = Annotated[
+    int | None, typer.Option(help="With --ray, --emit-k8s: most replicas; a fixed number without.", min=1)
+]
+_TargetRequests = Annotated[
+    float | None, typer.Option(help="With --max-replicas: requests under way per replica to aim at; 8.")
+]
+_Image = Annotated[str | None, typer.Option(help="With --emit-k8s: container image with Ray and graphsys.")]
+_Volume = Annotated[str | None, typer.Option(help="With --emit-k8s: claim:/path of the volume with the tables.")]
+_Secret = Annotated[
+    str | None, typer.Option(help="With --emit-k8s: secret whose key 'token' is the token; graphsys-token.")
+]
+_PodMemory = Annotated[str | None, typer.Option(help="With --emit-k8s: memory of each pod; 4GiB.")]
 
 
 def serve(
@@ -17,6 +35,9 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of HTTP; 0: any free one.", min=0, max=65535)] = 8080,
+    flight_port: Annotated[
+        int | None, typer.Option(help="Port of Arrow Flight; 0: any free one; not served without.", min=0, max=65535)
+    ] = None,
     watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in which new tables appear.")] = None,
     activate_on_arrival: Annotated[
         bool, typer.Option("--activate-on-arrival", help="Make a table active as soon as it appears in --watch.")
@@ -40,12 +61,24 @@ def serve(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a limit, such as max_ids=20000; may be repeated."),
     ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Serve with several replicas, under Ray Serve.")] = False,
+    address: _Address = None,
+    replicas: _Replicas = None,
+    max_replicas: _MaxReplicas = None,
+    target_requests: _TargetRequests = None,
+    emit_k8s: Annotated[
+        bool, typer.Option("--emit-k8s", help="Serve nothing; print a KubeRay RayService manifest.")
+    ] = False,
+    image: _Image = None,
+    volume: _Volume = None,
+    token_secret: _Secret = None,
+    pod_memory: _PodMemory = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Serve tables over HTTP until SIGTERM or Ctrl-C; /docs lists what can be asked.
 
-    With --json, one line on standard output says when the first table is active: url, version.
+    With --json, one line on standard output says when the first table is active: url, version, flight.
     """
     from graphsys.cli.output import announcing
     from graphsys.core.errors import ConfigError
@@ -55,6 +88,7 @@ def serve(
     options = {
         "host": host,
         "port": port,
+        "flight_port": flight_port,
         "watch": watch,
         "activate_on_arrival": activate_on_arrival,
         "metric": metric,
@@ -69,10 +103,20 @@ def serve(
     if activate_on_arrival and watch is None:
         raise ConfigError("--activate-on-arrival needs a folder to --watch")
     settings = read_settings(options, overrides)
+    scale = {"replicas": replicas, "max_replicas": max_replicas, "target_requests": target_requests}
+    pods = {"image": image, "volume": volume, "token_secret": token_secret, "pod_memory": pod_memory}
+    refuse_stray(ray=ray, emit_k8s=emit_k8s, address=address, scale=scale, pods=pods)
+    if emit_k8s:
+        print_manifest(tables or [], settings, scale, pods, as_json=as_json)
+        return
+    if ray:
+        serve_replicas(tables or [], settings, scale, address or "local", as_json=as_json, quiet=quiet)
+        return
     with announcing(as_json=as_json, quiet=quiet) as (progress, announce):
 
         def on_ready(ready: "Ready") -> None:
-            line = f"{ready.url} serves {ready.version or 'no table yet'}; Ctrl-C ends it"
-            announce({"url": ready.url, "version": ready.version}, line)
+            beside = f", {ready.flight} too" if ready.flight else ""
+            line = f"{ready.url} serves {ready.version or 'no table yet'}{beside}; Ctrl-C ends it"
+            announce({"url": ready.url, "version": ready.version, "flight": ready.flight}, line)
 
         serve_tables(tables or [], settings, progress=progress, on_ready=on_ready)

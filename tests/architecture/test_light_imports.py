@@ -34,6 +34,17 @@ def test_the_public_names_load_on_first_use() -> None:
     assert "graphsys" in loaded_after(statement)
 
 
+def test_the_client_loads_no_server_and_arrow_only_when_it_is_needed() -> None:
+    assert not loaded_after("import graphsys.client") & {
+        *HEAVY,
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "usearch",
+        "pydantic",
+    }
+
+
 @pytest.mark.parametrize(
     "layer",
     [

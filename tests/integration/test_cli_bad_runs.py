@@ -142,6 +142,18 @@ LOOKUPS: dict[str, tuple[list[str], Names]] = {
     ),
     "look-up in a store": (["lookup", "graph.gs", "--id=1"], ("graph.gs", "embedding table")),
     "export of a store": (["export", "graph.gs", "--to=npy", "--out=x.npy"], ("graph.gs", "embedding table")),
+    "export with columns to npy": (
+        ["export", "run/embeddings.gs", "--to=npy", "--out=x.npy", "--id-column=paper"],
+        (".npy", "--to parquet"),
+    ),
+    "export with equal columns": (
+        ["export", "run/embeddings.gs", "--to=parquet", "--out=x.parquet", "--event-column=id"],
+        ("two columns", "'id'"),
+    ),
+    "export of no time": (
+        ["export", "run/embeddings.gs", "--to=parquet", "--out=x.parquet", "--event-time=now"],
+        ("--event-time", "2026-01-31"),
+    ),
     "verify of nothing": (["verify", "nowhere"], ("nowhere", "does not exist")),
     "inspect of something else": (["inspect", "raw-0"], ("raw-0", "not a graphsys artefact")),
 }

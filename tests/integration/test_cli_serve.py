@@ -13,9 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from helpers.refusals import assert_refused
 from helpers.serving import WAIT_S, counting_table
 
+from graphsys.cli.main import main
+from graphsys.client import Client
 from graphsys.storage.embeddings import EmbeddingTable
 
 
@@ -55,6 +58,53 @@ def test_a_served_table_answers_until_sigterm_and_the_process_ends_well(table: E
             ("/v1/tables", 401),
         ]
         assert token not in err
+
+
+def test_arrow_flight_is_served_beside_http_and_ends_with_it(table: EmbeddingTable) -> None:
+    with serving(str(table.path), "--flight-port", "0") as (process, ready):
+        with Client(ready["url"], flight=ready["flight"]) as client:
+            assert client.lookup([3]).vectors.tolist() == client.download().vectors[3:4].tolist() == [[3.0] * 4]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=WAIT_S)
+        assert process.returncode == 0
+
+
+STRAY: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "replicas without Ray": (["--replicas=2"], ("--replicas", "--ray or --emit-k8s")),
+    "an address without Ray": (["--address=auto"], ("--address", "--ray")),
+    "an image without a manifest": (["--ray", "--image=a"], ("--image", "--emit-k8s")),
+    "a manifest without an image": (["--emit-k8s"], ("--image", "me/graphsys:1")),
+    "fewer than the fewest": (["--ray", "--replicas=3", "--max-replicas=2"], ("--max-replicas is 2", "3")),
+    "both ways": (["--ray", "--emit-k8s"], ("--ray serves now",)),
+    "Flight on Ray": (["--ray", "--flight-port=0"], ("--flight-port is not for --ray",)),
+    "pods without memory": (["--emit-k8s", "--image=a", "--pod-memory=much"], ("much",)),
+    "no target": (["--ray", "--target-requests=0"], ("--target-requests is 0",)),
+}
+
+
+@pytest.mark.parametrize(("options", "names"), STRAY.values(), ids=STRAY)
+def test_options_of_another_way_to_serve_are_refused(
+    options: list[str], names: tuple[str, ...], table: EmbeddingTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(["serve", str(table.path), *options], names=names, work=table.path.parent, capsys=capsys)
+
+
+def test_a_manifest_is_printed_and_nothing_is_served(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [
+        "serve",
+        "/data/emb.gs",
+        "--emit-k8s",
+        "--image",
+        "me/graphsys:1",
+        "--max-replicas",
+        "3",
+        "--set",
+        "max_k=7",
+    ]
+    assert main(argv) == 0
+    tree = yaml.safe_load(capsys.readouterr().out)
+    assert tree["kind"] == "RayService"
+    assert yaml.safe_load(tree["spec"]["serveConfigV2"])["applications"][0]["args"]["settings"]["max_k"] == 7
 
 
 def test_a_server_can_start_with_an_empty_folder_and_wait(tmp_path: Path, table: EmbeddingTable) -> None:

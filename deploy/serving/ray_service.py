@@ -1,0 +1,143 @@
+"""Served tables as a KubeRay RayService: the manifest that ``kubectl apply`` takes.
+
+Source:
+    KubeRay API reference, ray.io/v1 RayService (RayServiceSpec, RayClusterSpec); Ray Serve's config file, which is
+    what ``serveConfigV2`` holds.
+"""
+
+from typing import Any
+
+import yaml
+
+from graphsys.core.errors import ConfigError
+from graphsys.deploy.kuberay import mebibytes, parse_volume, pod
+from graphsys.deploy.serving.auth import TOKEN_VARIABLE
+from graphsys.deploy.serving.ray_app import NAME, RayPlan
+
+PORT = 8000  # where KubeRay's Kubernetes service looks for Serve
+IMPORT_PATH = "graphsys.deploy.serving.ray_app:application"
+TOKEN_KEY = "token"  # in the secret
+
+
+def ray_service(
+    plan: RayPlan,
+    *,
+    image: str,
+    ray_version: str,
+    memory: int,
+    secret: str | None,
+    name: str = NAME,
+    volume: str | None = None,
+) -> str:
+    """Return the manifest as YAML; the token is named in it, never written.
+
+    Args:
+        plan: Its paths are those that pods see.
+        image: Container image with Ray and graphsys.
+        ray_version: Of that image.
+        memory: Bytes of each pod.
+        secret: Kubernetes secret whose key ``token`` holds the bearer token; None serves everybody who gets there.
+        volume: "claim:/path" of the volume that holds the tables; replicas write there which one is active.
+
+    Raises:
+        ConfigError: An argument is not of that form.
+    """
+    if volume is not None and not all(
+        str(path).startswith(f"{_mount(volume)}/") for path in [*plan.tables, plan.choice]
+    ):
+        raise ConfigError(f"pods see what lies below {_mount(volume)}; give the tables by their paths there")
+    manifest = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": name},
+        "spec": {
+            "serveConfigV2": yaml.safe_dump(serve_config(plan, insecure=secret is None), sort_keys=False),
+            "rayClusterConfig": _cluster(plan, image, ray_version, memory, secret, volume),
+        },
+    }
+    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def serve_config(plan: RayPlan, *, insecure: bool) -> dict[str, Any]:
+    """Return the config file of Ray Serve."""
+    settings = plan.serve_settings()
+    if settings.tls_cert is not None or settings.token_file is not None:
+        raise ConfigError("--tls-cert and --token-file are not for --emit-k8s: use an ingress, and --token-secret")
+    # The replicas must know that the world can reach them, so that none starts without a token.
+    seen = {**plan.settings, "host": "0.0.0.0", "port": PORT, **({"insecure": True} if insecure else {})}
+    sent = plan.model_copy(update={"settings": seen})
+    http = {
+        "host": "0.0.0.0",
+        "port": PORT,
+        "request_timeout_s": settings.request_time_s,
+        "keep_alive_timeout_s": int(settings.idle_time_s),
+    }
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": http,
+        "applications": [
+            {
+                "name": NAME,
+                "route_prefix": "/",
+                "import_path": IMPORT_PATH,
+                "args": sent.model_dump(mode="json", exclude_defaults=True),
+                "deployments": [{"name": NAME, **plan.scale.options(settings)}],
+            }
+        ],
+    }
+
+
+def _cluster(
+    plan: RayPlan, image: str, ray_version: str, memory: int, secret: str | None, volume: str | None
+) -> dict[str, Any]:
+    scale, mounted = plan.scale, parse_volume(volume)
+    # One replica per worker pod; the proxy takes what a whole core leaves over.
+    worker = {"cpu": f"{max(scale.cpus, 1):g}", "memory": mebibytes(memory)}
+    fixed = scale.max_replicas == scale.min_replicas
+    return {
+        "rayVersion": ray_version,
+        **({} if fixed else {"enableInTreeAutoscaling": True}),
+        # The head runs Ray's own processes; without CPUs for Ray no replica is put there.
+        "headGroupSpec": {
+            "rayStartParams": {"num-cpus": "0"},
+            "template": _serving_pod("ray-head", image, {"cpu": "2", "memory": mebibytes(memory)}, mounted, secret),
+        },
+        "workerGroupSpecs": [
+            {
+                "groupName": "replicas",
+                "replicas": scale.min_replicas,
+                "minReplicas": scale.min_replicas,
+                "maxReplicas": scale.max_replicas,
+                "rayStartParams": {},
+                "template": _serving_pod("ray-worker", image, worker, mounted, secret),
+            }
+        ],
+    }
+
+
+def _serving_pod(
+    name: str, image: str, resources: dict[str, str], volume: tuple[str, str] | None, secret: str | None
+) -> dict[str, Any]:
+    template = pod(name, image, resources, volume)
+    container = template["spec"]["containers"][0]
+    container["ports"] = [{"containerPort": PORT, "name": "serve"}]
+    if secret is not None:
+        source = {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}
+        container["env"] = [{"name": TOKEN_VARIABLE, "valueFrom": source}]
+    return template
+
+
+def _mount(volume: str) -> str:
+    parsed = parse_volume(volume)
+    return parsed[1].rstrip("/") if parsed else ""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks, as people write them."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,78 @@
+"""Ids and vectors as Arrow, both ways."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from graphsys.client.errors import UnreachableError
+from graphsys.client.results import Lookup
+
+VERSION_KEY = "graphsys.version"  # of a schema's metadata
+
+Ids = Sequence[int | str] | npt.NDArray[Any]
+
+
+def id_column(ids: Ids) -> Any:
+    """Return ids as an Arrow array of int64 or text, or None where they are both, or too large."""
+    try:
+        column = pa.array(ids)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return None
+    if pa.types.is_integer(column.type) and column.type != pa.uint64():
+        return column.cast(pa.int64())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column
+    return None
+
+
+def lookup_stream(column: Any, version: str | None) -> bytes:
+    """Return a look-up's body."""
+    schema = pa.schema([("id", column.type)], metadata=None if version is None else {VERSION_KEY: version})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([column], schema=schema))
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
+
+
+def read_lookup(body: bytes) -> Lookup:
+    """Return what a reply's body says."""
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+            table = reader.read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise UnreachableError("the answer to a look-up is not a whole Arrow stream; ask again") from error
+    return as_lookup(table)
+
+
+def as_lookup(table: Any) -> Lookup:
+    """Return columns ``id``, ``found`` and ``vector`` as arrays."""
+    found = table.column("found").combine_chunks().to_numpy(zero_copy_only=False).astype(np.bool_, copy=False)
+    return Lookup(version=version_of(table.schema), found=found, vectors=_vectors(table.column("vector"), found))
+
+
+def version_of(schema: Any) -> str:
+    """Return the table's version that a schema names."""
+    version: str = (schema.metadata or {}).get(VERSION_KEY.encode(), b"").decode()
+    return version
+
+
+def _vectors(column: Any, found: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    parts = [rows_of(chunk) for chunk in column.chunks]
+    vectors = np.concatenate(parts) if len(parts) != 1 else parts[0]
+    if found.all():
+        return vectors
+    cleared = np.array(vectors, np.float32)
+    cleared[~found] = 0
+    return cleared
+
+
+def rows_of(vectors: Any) -> npt.NDArray[Any]:
+    """Return an Arrow array of lists of fixed size as [N, dim] in its own memory; null rows hold anything."""
+    size: int = vectors.type.list_size
+    flat = vectors.values.slice(vectors.offset * size, len(vectors) * size)
+    rows: npt.NDArray[Any] = flat.to_numpy(zero_copy_only=True).reshape(len(vectors), size)
+    return rows
