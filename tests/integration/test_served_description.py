@@ -12,6 +12,7 @@ from helpers.serving import client_of, constant_table, counting_table, service_w
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -37,6 +38,7 @@ def test_requests_made_from_the_description_are_answered_as_it_says(client: http
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     asked = 0
     for result in schema.get_all_operations():
+        assert isinstance(result, Ok), result
         operation = result.ok()
         if mode is GenerationMode.NEGATIVE and "requestBody" not in operation.definition.raw:
             continue  # there is nothing to get wrong
