@@ -1,6 +1,7 @@
 """Writes the generated parts of the docs, or checks that they are in step (``--check``).
 
-Generated: docs/config.md, docs/run.schema.json, the command reference of docs/api.md, the command table of README.md.
+Generated: docs/config.md, docs/run.schema.json, the command reference of docs/api.md, the command table of README.md,
+the settings of docs/http.md.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import graphsys
 from graphsys.cli.app import COMMANDS, command
 from graphsys.core.config import RunConfig
 from graphsys.core.units import format_bytes
+from graphsys.deploy.serving.settings import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA_HEAD = {
@@ -48,6 +50,9 @@ def pages() -> Iterator[tuple[Path, str]]:
     api = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     api = replace_part(api, "commands", command_reference())
     yield ROOT / "docs/api.md", replace_part(api, "python", python_reference())
+    http = (ROOT / "docs/http.md").read_text(encoding="utf-8")
+    settings = _table(ServeSettings.model_json_schema()["properties"])
+    yield ROOT / "docs/http.md", replace_part(http, "settings", "\n".join(settings))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     yield ROOT / "README.md", replace_part(readme, "commands", command_table())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 
 from graphsys.core.errors import ConfigError, DiskError
-from graphsys.core.progress import SILENT, Progress
+from graphsys.core.progress import SILENT, Progress, Task
 from graphsys.deploy.serving.app import make_app
 from graphsys.deploy.serving.protocol import GuardedProtocol
 from graphsys.deploy.serving.service import Service, make_service
@@ -92,16 +92,57 @@ async def _serve(
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         if first is not None:
-            await asyncio.to_thread(registry.activate, first, progress)
+            await asyncio.to_thread(registry.activate, first, _UntilStopped(server, progress))
         if server.service.watch is not None:
             server.service.watch.start()
         flight = None if server.flight is None else server.flight.url
         on_ready(Ready(url=url, version=registry.active, flight=flight))
+    except _Stopped:
+        pass  # asked to end before it began
     except BaseException:
         server.stop()
         await serving
         raise
     await serving
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """The server was told to stop while it loaded its first table."""
+
+
+class _UntilStopped:
+    """Progress of a load that ends when the server is told to stop: large tables take minutes."""
+
+    def __init__(self, server: "HttpServer", progress: Progress) -> None:
+        self._server = server
+        self._progress = progress
+
+    def start(self, title: str, total: float | None, unit: str) -> Task:
+        """Open a task whose every step asks whether to go on."""
+        return _Step(self._server, self._progress.start(title, total, unit))
+
+    def finish(self, task: Task) -> None:
+        """Close a task."""
+        assert isinstance(task, _Step)
+        self._progress.finish(task.inner)
+
+    def message(self, text: str) -> None:
+        """Pass a line on."""
+        self._progress.message(text)
+
+
+class _Step:
+    def __init__(self, server: "HttpServer", inner: Task) -> None:
+        self._server = server
+        self.inner = inner
+
+    def advance(self, amount: float = 1) -> None:
+        if self._server.should_exit:
+            raise _Stopped
+        self.inner.advance(amount)
+
+    def note(self, text: str) -> None:
+        self.inner.note(text)
 
 
 class HttpServer(uvicorn.Server):

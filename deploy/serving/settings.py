@@ -45,7 +45,9 @@ class ServeSettings(Section):
     request_time_s: float = Field(30.0, gt=0, description="Longest work on one request, waiting included, in seconds.")
     activate_time_s: float = Field(3_600.0, gt=0, description="Longest activation of a table, in seconds.")
     body_time_s: float = Field(30.0, gt=0, description="Longest wait for a request's head, and for its body.")
-    send_time_s: float = Field(60.0, gt=0, description="Longest that a client may take no byte of a reply, in seconds.")
+    send_time_s: float = Field(
+        60.0, gt=0, description="Longest that a client may take for a MiB of its reply, in seconds."
+    )
     idle_time_s: float = Field(75.0, gt=0, description="How long a connection may stay open between requests.")
     drain_s: float = Field(30.0, gt=0, description="How long requests under way may take once the server stops.")
 

@@ -30,6 +30,22 @@ def test_no_module_silences_the_type_checker() -> None:
     assert loud == []
 
 
+def test_nothing_that_is_served_is_read_by_a_way_that_runs_code() -> None:
+    loaders = (
+        "import pickle",
+        "from pickle",
+        "allow_pickle=True",
+        "weights_only=False",
+        "joblib",
+        "cloudpickle",
+        "eval(",
+    )
+    serving = [path for path in MODULES if "serving" in path.parts]
+    assert serving
+    found = [f"{path.relative_to(ROOT)}: {word}" for path in serving for word in loaders if word in path.read_text()]
+    assert found == []
+
+
 def test_no_error_is_raised_that_says_nothing_of_its_kind() -> None:
     vague = {"Exception", "BaseException"}
     found = [

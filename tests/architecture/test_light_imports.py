@@ -5,7 +5,20 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "torch_geometric", "dgl", "ray", "pyarrow", "numba", "zarr", "sklearn", "pandas", "scipy"]
+HEAVY = [
+    "torch",
+    "torch_geometric",
+    "dgl",
+    "ray",
+    "pyarrow",
+    "numba",
+    "zarr",
+    "sklearn",
+    "pandas",
+    "scipy",
+    "fastapi",
+    "uvicorn",
+]
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -21,6 +34,7 @@ def loaded_after(statement: str) -> set[str]:
         "import graphsys.cli.main",
         "from graphsys.cli.main import main; main(['--help'])",
         "from graphsys.cli.main import main; main(['train', '--help'])",
+        "from graphsys.cli.main import main; main(['serve', '--help'])",
         "from graphsys.cli.main import main; main(['--version'])",
     ],
 )

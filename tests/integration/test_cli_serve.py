@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from helpers.serving import WAIT_S, counting_table
 
 from graphsys.cli.main import main
 from graphsys.client import Client
+from graphsys.core.progress import SilentProgress, Task
+from graphsys.deploy.serving.server import Ready, serve
+from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.storage.embeddings import EmbeddingTable
 
 
@@ -120,6 +124,20 @@ def test_a_server_can_start_with_an_empty_folder_and_wait(tmp_path: Path, table:
                 if reply.status_code == 200:
                     break
             assert client.get("/v1/tables").json()["active"] == arrived.version != table.version
+
+
+def test_a_server_that_is_stopped_while_it_loads_ends_well(tmp_path: Path) -> None:
+    class Slowly(SilentProgress):
+        """Stops the server at the first step of loading."""
+
+        def start(self, title: str, total: float | None, unit: str) -> Task:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # the loop's own thread hears of it meanwhile
+            return super().start(title, total, unit)
+
+    ready: list[Ready] = []
+    serve([counting_table(tmp_path).path], ServeSettings(port=0), progress=Slowly(), on_ready=ready.append)
+    assert ready == []
 
 
 def test_a_port_that_is_taken_is_refused_in_one_sentence(

@@ -1,6 +1,7 @@
 """Look-up and activation over HTTP, as a client sees them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -88,3 +89,60 @@ def test_health_and_figures_are_answered(client: httpx.Client) -> None:
 def test_the_description_names_every_route(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/v1/embeddings/lookup", "/v1/tables", "/v1/tables/{version}/activate", "/metrics"} <= set(paths)
+
+
+def test_a_damaged_table_is_refused_with_its_chunk_and_the_active_one_answers_on(tmp_path: Path) -> None:
+    good, damaged = counting_table(tmp_path / "a"), constant_table(tmp_path / "b", 7.0)
+    raw = bytearray(damaged.vectors.path.read_bytes())
+    raw[3] ^= 1
+    damaged.vectors.path.write_bytes(raw)
+    with client_of(service_with(good, damaged)) as client:
+        refused = client.post(f"/v1/tables/{damaged.version}/activate")
+        assert refused.status_code == 409
+        assert "chunk 0 is corrupt" in refused.json()["detail"]
+        assert client.post("/v1/tables/nope/activate").status_code == 404
+        assert client.post("/v1/embeddings/lookup", json={"ids": [1]}).json()["version"] == good.version
+        states = {table["version"]: table["state"] for table in client.get("/v1/tables").json()["tables"]}
+        assert states == {good.version: "active", damaged.version: "refused"}
+
+
+def test_what_clients_make_up_becomes_no_label(client: httpx.Client) -> None:
+    for path in ("/x1", "/x2", "/v1/tables/made-up/activate"):
+        client.request("PROPFIND", path)
+        client.get(path)
+    figures = client.get("/metrics").text
+    assert "made-up" not in figures
+    assert "/x1" not in figures
+    assert "PROPFIND" not in figures
+    assert 'route="other"' in figures
+    assert 'method="other"' in figures
+
+
+def test_integers_no_table_could_hold_are_not_found(client: httpx.Client) -> None:
+    ids = f'[{1 << 70}, {-(1 << 70)}, 3, "4", "{1 << 70}", {(1 << 63) - 1}]'
+    body = b'{"ids": %s}' % ids.encode()
+    reply = client.post("/v1/embeddings/lookup", content=body, headers={"content-type": "application/json"})
+    assert reply.json()["found"] == [False, False, True, True, False, False]
+    reply = client.post(
+        "/v1/embeddings/lookup", content=body, headers={"content-type": "application/json", "accept": ARROW}
+    )
+    assert pa.ipc.open_stream(reply.content).read_all().column("found").to_pylist()[2:4] == [True, True]
+
+
+def test_names_are_looked_up_as_they_are_written(tmp_path: Path) -> None:
+    names = [f"café-{row}" if row else "0" for row in range(20)]
+    with client_of(service_with(counting_table(tmp_path / "t", rows=20, ids=names))) as client:
+        reply = client.post("/v1/embeddings/lookup", json={"ids": ["café-7", 0, "cafe-7", ""]})
+        assert reply.json()["found"] == [True, True, False, False]
+        assert reply.json()["vectors"][0] == [7.0] * 4
+
+
+def test_many_vectors_as_json_are_those_of_the_table(tmp_path: Path) -> None:
+    table = counting_table(tmp_path / "t", rows=3000, dim=64)
+    with client_of(service_with(table)) as client:
+        ids = [*range(2999, -1, -1), 5000]
+        reply = client.post("/v1/embeddings/lookup", json={"ids": ids}).json()
+        assert reply["found"] == [True] * 3000 + [False]
+        assert reply["vectors"][-1] is None
+        assert [vector[63] for vector in reply["vectors"][:-1]] == ids[:-1]
+        assert client.post("/v1/embeddings/lookup", json={"ids": []}).json()["vectors"] == []
