@@ -1,7 +1,6 @@
 """The files of the page: our own, and Plotly as its package on PyPI carries it."""
 
 import gzip
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -18,9 +17,9 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# Plotly makes functions from text. It may do so in a frame that has no origin and reaches no network.
+# Plotly makes functions and styles from text. It may do so in a frame that has no origin and reaches no network.
 PLOT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self'; "
+    "sandbox allow-scripts; default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 HEADERS = {
@@ -29,7 +28,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_INJECTED_STYLE = re.compile(rb'document\.getElementById\("([0-9a-f]{32,})"\)')
 _LEAST_PACKED = 1024  # bytes; smaller files are sent as they are
 _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"  # kept, but compared by its tag before each use
@@ -70,10 +68,9 @@ def _plot_script() -> bytes:
 
 
 def _filled(page: bytes, plot: bytes) -> bytes:
-    """Name the script by its content, so that it may be kept for ever, and stand in for the styles it would inline."""
-    stands = b"".join(b'<template id="%s"></template>' % name for name in sorted(set(_INJECTED_STYLE.findall(plot))))
+    """Name the script by its content, so that it may be kept for ever."""
     script = f"/page/{PLOT_NAME}?v={xxhash.xxh3_64(plot).hexdigest()}".encode()
-    return page.replace(b"{{plot_script}}", script).replace(b"{{plot_stands}}", stands)
+    return page.replace(b"{{plot_script}}", script)
 
 
 def _asset(name: str, body: bytes, keep: str) -> Asset:

@@ -9,11 +9,11 @@ export class Legend {
     this.chosen = null;
   }
 
-  /** Show a button per class, most numerous first. */
+  /** Show a button per class; the last is for nodes without one. */
   show(groups, names) {
     const list = byId("legend");
     list.hidden = names.length === 0;
-    list.replaceChildren(...(names.length === 0 ? [] : groups.map((group) => make("li", {}, this.button(group, names)))));
+    list.replaceChildren(...(names.length === 0 ? [] : groups.toSorted((a, b) => (a.label < 0) - (b.label < 0) || a.label - b.label).map((group) => make("li", {}, this.button(group, names)))));
     if (!groups.some(({ label }) => label === this.chosen)) this.chosen = null;
   }
 

@@ -151,7 +151,7 @@ export class Chart {
 
 function markerFor(size) {
   if (size > 50000) return { size: 3, opacity: 0.7 };
-  return size > 5000 ? { size: 4.5, opacity: 0.75 } : { size: 7, opacity: 0.85 };
+  return size > 5000 ? { size: 4.5, opacity: 0.75 } : { size: 6.5, opacity: 0.8 };
 }
 
 function describe({ num_points: drawn, num_rows: rows, method, explained }) {

@@ -31,14 +31,14 @@ export class Points {
     return this.columns.label ? this.columns.label[point] : -1;
   }
 
-  /** The points of every class, most numerous first: [{label, points}]. */
+  /** The points of every class: [{label, points}]; those without one come first, to be drawn below the others. */
   groups() {
     if (!this.columns.label) return [{ label: -1, points: Uint32Array.from({ length: this.size }, (_, index) => index) }];
     const labels = this.columns.label, sizes = new Map();
     for (const label of labels) sizes.set(label, (sizes.get(label) ?? 0) + 1);
     const groups = new Map([...sizes].map(([label, size]) => [label, { label, points: new Uint32Array(size), filled: 0 }]));
     labels.forEach((label, point) => { const group = groups.get(label); group.points[group.filled++] = point; });
-    return [...groups.values()].sort((a, b) => b.points.length - a.points.length);
+    return [...groups.values()].sort((a, b) => a.label - b.label);
   }
 
   /** [left, right, bottom, top] of all points. */
