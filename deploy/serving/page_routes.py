@@ -118,7 +118,7 @@ async def places(request: Request) -> Response:
     check_count(len(ids), service, "ids")
     with service.registry.lease(request.path_params["version"]) as table:
         node, found = table.to_node(ids)
-        xy, labels, names = _placed(table, node[found])
+        xy, labels, names = await asyncio.to_thread(_placed, table, node[found])
         version = table.version
     return json_reply(
         {

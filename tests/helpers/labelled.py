@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from helpers.tables import CHECKPOINT
 
 from graphsys.core.config import parse_run
 from graphsys.core.units import MIB
@@ -12,7 +13,6 @@ from graphsys.storage.importer import ImportOptions, import_graph
 from graphsys.storage.memory_source import edge_table, graph_in_memory, node_table
 from graphsys.storage.run_file import RUN_FILE_NAME, write_run_file
 from graphsys.storage.store import Store
-from helpers.tables import CHECKPOINT
 
 
 def clustered_table(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from graphsys.storage.verify import verify
 ROWS, DIM = 500, 6
 
 
-def vectors(rows: int = ROWS, dim: int = DIM) -> np.ndarray:
+def vectors(rows: int = ROWS, dim: int = DIM) -> Any:
     spread = np.array([9.0, 4.0, 1.0, 0.5, 0.2, 0.1])[:dim]
     return (np.random.default_rng(3).normal(size=(rows, dim)) * spread + 100).astype(np.float32)
 
@@ -156,9 +157,9 @@ def test_a_flipped_byte_is_found_and_the_map_computed_anew(table: EmbeddingTable
 
 
 @pytest.mark.parametrize(("settings", "said"), [({"points": 0}, "0 points"), ({"method": "tsne"}, "pca or umap")])
-def test_impossible_settings_are_refused(settings: dict[str, object], said: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        MapSettings(**settings)  # type: ignore[arg-type]
+        MapSettings(**settings)
 
 
 def test_the_command_saves_a_map_once_and_replaces_it_when_told(
