@@ -17,7 +17,15 @@ from graphsys.core.errors import ConfigError, CorruptError, StaleArtefactError
 from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.seeding import derive_key
 from graphsys.core.types import Features, NodeIds
-from graphsys.deploy.serving.reduction import UMAP_COLUMNS, Axes, Blocks, plane, principal_axes, umap_layout
+from graphsys.deploy.serving.reduction import (
+    UMAP_COLUMNS,
+    Axes,
+    Blocks,
+    axes_passes,
+    plane,
+    principal_axes,
+    umap_layout,
+)
 from graphsys.storage.embeddings import EmbeddingTable
 from graphsys.storage.files import atomic_folder
 from graphsys.storage.flat import FlatArray, write_array
@@ -118,12 +126,12 @@ def compute_projection(table: EmbeddingTable, settings: MapSettings, progress: P
         CorruptError: A chunk of the table is not as it was written.
 
     Cost:
-        pca: three passes over the sampled rows, points x dim^2 multiplications; memory 24 dim^2 bytes and some blocks
-        of 8 MiB. umap: about a minute of one core per 30,000 points.
+        Two passes over the sampled rows, and those of principal_axes, with its memory and some blocks of 8 MiB. umap:
+        about a minute of one core per 30,000 points on top.
     """
     started = time.perf_counter()
     sample = sample_rows(table.num_rows, settings.points, settings.seed)
-    passes = 3 if settings.method == "pca" or table.dim > UMAP_COLUMNS else 2
+    passes = 2 + (axes_passes(table.dim) if settings.method == "pca" or table.dim > UMAP_COLUMNS else 0)
     with task(progress, f"map {table.path.name}", passes * sample.shape[0], "rows") as work:
         node = _usable_rows(table, sample, work)
         blocks = _blocks_of(table, node, work)

@@ -6,14 +6,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
+from scipy.linalg import eigh, qr
 
 from graphsys.core.errors import ConfigError
+from graphsys.core.seeding import derive_key
 from graphsys.core.types import Features
 
 Doubles = npt.NDArray[np.float64]
 Blocks = Callable[[], Iterator[Features]]  # the same rows [*, dim], all finite, from the front at each call
 
+EXACT_COLUMNS = 1024  # of wider vectors, the products of all pairs of columns would not fit
+_TRIED = 16  # directions beside those asked for, and passes, of the iteration for wide vectors
+_PASSES = 6
+_KEY = 0xA7E5
 UMAP_COLUMNS = 64  # UMAP works on so many principal axes, so that what it holds does not grow with dim
 
 
@@ -31,13 +36,24 @@ class Axes:
 
 
 def principal_axes(blocks: Blocks, dim: int, count: int) -> Axes:
-    """Return the first ``count`` principal axes of the rows that ``blocks`` yields.
+    """Return the first ``count`` principal axes of the rows that ``blocks`` yields; nearly so for wide vectors.
 
     The sign of an axis is such that its largest entry is positive, so that the same rows give the same picture.
 
     Cost:
-        One pass, rows x dim^2 multiplications; 24 dim^2 bytes beside a block.
+        Up to 1024 columns one pass, rows x dim^2 multiplications and 24 dim^2 bytes beside a block; for wider vectors
+        eight passes, 300 multiplications per value, and 500 bytes per column.
     """
+    count = min(count, dim)
+    return _exact_axes(blocks, dim, count) if dim <= EXACT_COLUMNS else _iterated_axes(blocks, dim, count)
+
+
+def axes_passes(dim: int) -> int:
+    """Return how often :func:`principal_axes` goes through all rows."""
+    return 1 if dim <= EXACT_COLUMNS else _PASSES + 2
+
+
+def _exact_axes(blocks: Blocks, dim: int, count: int) -> Axes:
     num_rows, shift = 0, np.zeros(dim)
     total, products = np.zeros(dim), np.zeros((dim, dim))
     for block in blocks():
@@ -49,13 +65,48 @@ def principal_axes(blocks: Blocks, dim: int, count: int) -> Axes:
         num_rows += rows.shape[0]
     offset = total / max(num_rows, 1)
     covariance = products / max(num_rows, 1) - np.outer(offset, offset)
-    first = max(dim - count, 0)
-    values, columns = eigh(covariance, subset_by_index=(first, dim - 1))
-    columns = np.ascontiguousarray(columns[:, ::-1])
+    values, columns = eigh(covariance, subset_by_index=(dim - count, dim - 1))
+    return _axes(shift + offset, columns[:, ::-1], values[::-1], float(np.trace(covariance)))
+
+
+def _iterated_axes(blocks: Blocks, dim: int, count: int) -> Axes:
+    """Return the axes by subspace iteration on the covariance, which is never put together.
+
+    Source:
+        Halko, Martinsson, Tropp 2011, algorithm 4.4 (SIAM Review 53).
+    """
+    mean, variance, num_rows = _mean_and_variance(blocks, dim)
+    generator = np.random.Generator(np.random.Philox(key=derive_key(dim, _KEY)))
+    basis: Doubles = generator.standard_normal((dim, count + _TRIED))
+    for _ in range(_PASSES):
+        basis, _ = qr(basis, mode="economic")
+        product = np.zeros_like(basis)
+        for block in blocks():
+            rows = block.astype(np.float64) - mean
+            product += rows.T @ (rows @ basis)
+        small = basis.T @ product / max(num_rows, 1)
+        small, basis, found = (small + small.T) / 2, product, basis
+    values, turned = eigh(small)
+    columns = found @ turned[:, ::-1]
+    return _axes(mean, columns[:, :count], values[::-1][:count], variance)
+
+
+def _mean_and_variance(blocks: Blocks, dim: int) -> tuple[Doubles, float, int]:
+    total, num_rows, variance = np.zeros(dim), 0, 0.0
+    for block in blocks():
+        total += block.sum(axis=0, dtype=np.float64)
+        num_rows += block.shape[0]
+    mean = total / max(num_rows, 1)
+    for block in blocks():
+        variance += float(np.square(block.astype(np.float64) - mean).sum())
+    return mean, variance / max(num_rows, 1), num_rows
+
+
+def _axes(mean: Doubles, columns: Doubles, values: Doubles, variance: float) -> Axes:
+    columns = np.ascontiguousarray(columns)
     columns *= np.where(columns[np.abs(columns).argmax(axis=0), np.arange(columns.shape[1])] < 0, -1, 1)
-    variance = float(np.trace(covariance))
-    shares = (max(float(value), 0.0) / variance if variance > 0 else 0.0 for value in values[::-1])
-    return Axes(mean=shift + offset, columns=columns, explained=tuple(shares))
+    shares = (max(float(value), 0.0) / variance if variance > 0 else 0.0 for value in values)
+    return Axes(mean=mean, columns=columns, explained=tuple(shares))
 
 
 def plane(coordinates: npt.NDArray[Any]) -> Features:

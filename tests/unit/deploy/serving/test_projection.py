@@ -1,6 +1,7 @@
 """The 2-D map of a table."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from graphsys.deploy.serving.projection import (
     sample_rows,
     save_projection,
 )
-from graphsys.deploy.serving.reduction import plane, principal_axes
+from graphsys.deploy.serving.reduction import EXACT_COLUMNS, plane, principal_axes
 from graphsys.storage.embeddings import EmbeddingTable
 from graphsys.storage.flat import chunk_file
 from graphsys.storage.verify import verify
@@ -64,6 +65,22 @@ def test_axes_do_not_depend_on_how_rows_come_in_blocks() -> None:
     pieces = principal_axes(lambda: (rows[start : start + 37] for start in range(0, ROWS, 37)), DIM, 2)
     assert np.allclose(whole.columns, pieces.columns, atol=1e-9)
     assert (whole.columns[np.abs(whole.columns).argmax(axis=0), [0, 1]] > 0).all()
+
+
+def test_axes_of_wide_vectors_are_found_without_the_products_of_all_columns() -> None:
+    generator = np.random.default_rng(1)
+    dim = EXACT_COLUMNS + 200
+    directions = np.linalg.qr(generator.normal(size=(dim, 3)))[0].T * np.array([[30.0], [20.0], [10.0]])
+    rows = (generator.normal(size=(90, 3)) @ directions + generator.normal(size=(90, dim)) * 0.1 + 5).astype(np.float32)
+    tracemalloc.start()
+    axes = principal_axes(lambda: iter(np.array_split(rows, 4)), dim, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    singular, expected = np.linalg.svd(centred, full_matrices=False)[1:]
+    assert np.allclose(np.abs(expected[:2] @ axes.columns), np.eye(2), atol=1e-4)
+    assert axes.explained == pytest.approx(tuple(singular[:2] ** 2 / (singular**2).sum()), rel=1e-4)
+    assert peak < dim * dim * 8 / 2
 
 
 def test_any_vector_has_a_place_on_a_map_of_principal_axes(table: EmbeddingTable) -> None:
