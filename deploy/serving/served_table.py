@@ -132,7 +132,7 @@ def provenance(table: EmbeddingTable, run: TableRun | None = None) -> dict[str, 
     manifest = table.path / MANIFEST_NAME
     with disk_errors("read", manifest):
         written = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
-    found = {} if run is None else {"run": str(run.path), "store": str(run.store.path), "model": run.run.model.name}
+    found = {} if run is None else {"run": str(run.path), "store": str(run.store.path), "network": run.run.model.name}
     return {
         "written": written.isoformat(timespec="seconds"),
         **found,

@@ -8,12 +8,12 @@ import { focusFirst, startNeighbours } from "/page/neighbours.js";
 import { fetchNode, showNoNode, showNode } from "/page/node.js";
 import { Points } from "/page/points.js";
 import { showRequests } from "/page/requests.js";
-import { fetchTables, showState, showTables } from "/page/tables.js";
+import { canPredict, fetchTables, showState, showTables } from "/page/tables.js";
 import { onTheme, startTheme } from "/page/theme.js";
 
 const REFRESH_MS = 5000;
 
-const state = { wanted: readAddress(), node: null, version: undefined, fetching: null, unreachable: false };
+const state = { wanted: readAddress(), node: null, version: undefined, fetching: null, unreachable: false, predicts: false };
 const chart = new Chart((id) => go({ id }));
 
 /** Go to another address, and show what it asks for. */
@@ -35,10 +35,11 @@ async function open({ byKey = false } = {}) {
   if (id === null) return leave("No node chosen", "Search for an id, or press a point on the map.");
   byId("node").setAttribute("aria-busy", "true");
   try {
-    const node = await fetchNode(id, { k, metric, signal: state.fetching.signal });
+    const node = await fetchNode(id, { k, metric, predicts: state.predicts, signal: state.fetching.signal });
     alertUser("");
     if (node === null) return leave("No such node", `The active table holds no node with the id “${id}”.`);
     state.node = node;
+    state.predicts &&= !node.predicted.refused; // a network without classes is asked once
     showNode(node);
     chart.mark(node.here, node.near);
     if (byKey && !focusFirst()) byId("node-title").focus();
@@ -102,6 +103,7 @@ async function refresh() {
     }
     if (tables.active !== state.version) {
       state.version = tables.active;
+      state.predicts = canPredict(tables);
       if (tables.active === null) chart.clear("No table is active yet.");
       else await Promise.all([drawMap(tables.active), open()]);
     }

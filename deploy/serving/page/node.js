@@ -8,12 +8,12 @@ import { classColour } from "/page/theme.js";
 import { showVector } from "/page/vector.js";
 
 /** Ask for everything about one node; null where the table does not hold it. */
-export async function fetchNode(id, { k, metric, signal }) {
+export async function fetchNode(id, { k, metric, predicts, signal }) {
   const ids = [id];
   const [looked, searched, predicted] = await Promise.all([
     postJson("/v1/embeddings/lookup", { ids }, { signal }),
     optional(postJson("/v1/embeddings/search", { ids, k, metric }, { signal })),
-    optional(postJson("/v1/predict", { ids }, { signal })),
+    predicts ? optional(postJson("/v1/predict", { ids }, { signal })) : { refused: "" },
   ]);
   if (!looked.found[0]) return null;
   const neighbours = searched.refused ? [] : searched.neighbors[0] ?? [];

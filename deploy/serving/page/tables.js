@@ -7,6 +7,12 @@ const STATES = { known: "not loaded", loading: "loading", active: "active", reti
 
 export const fetchTables = () => getJson("/v1/tables");
 
+/** Whether the network behind the active table is at hand, so that it can be asked for predictions. */
+export function canPredict({ active, tables }) {
+  const model = tables.find(({ version }) => version === active)?.provenance?.model;
+  return model !== undefined && model !== "none";
+}
+
 /** Show the active table's facts in the head, its origin, and the list of all. */
 export function showTables({ active, tables }, onActivated) {
   const table = tables.find(({ version }) => version === active) ?? null;
@@ -75,7 +81,7 @@ function facts({ provenance, node_type: type, dtype, path }) {
   if (known.run) pairs.push(["Run", known.run]);
   if (parents.store) pairs.push(["Store", join(...with_path(parents.store, known.store))]);
   if (parents.checkpoint) pairs.push(["Checkpoint", join(...with_path(parents.checkpoint, known.checkpoint))]);
-  if (known.model) pairs.push(["Model", known.model]);
+  if (known.network) pairs.push(["Network", known.network]);
   pairs.push(["Vectors", `${dtype}, output of layer ${known.layer} for nodes of type “${type}”`]);
   return pairs;
 }
