@@ -123,6 +123,7 @@ class TableRegistry:
             before = self._active
             entry = self._entries[version]
             entry.loaded, entry.state, entry.error = loaded, "active", None
+            entry.facts["provenance"] = dict(loaded.provenance)
             self._active = version
             old = self._entries[before] if before is not None and before != version else None
             if old is not None:

@@ -1,6 +1,7 @@
 """A table that is loaded and checked: every part that a request reads, closed when its last lease ends."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ import psutil
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.progress import task as open_task
 from graphsys.core.types import NodeIds
+from graphsys.deploy.serving.map_body import MapBody, encode_map
+from graphsys.deploy.serving.node_classes import NodeClasses, open_classes
+from graphsys.deploy.serving.projection import MapSettings, Projection, open_projection
 from graphsys.deploy.serving.settings import ServeSettings
+from graphsys.deploy.serving.table_run import TableRun, find_run
 from graphsys.storage.embeddings import EmbeddingTable
 from graphsys.storage.files import disk_errors
+from graphsys.storage.manifest import MANIFEST_NAME
 
 Ids = Sequence[int | str] | npt.NDArray[np.int64] | Any  # or a pyarrow array, which has no types
 
@@ -29,16 +35,32 @@ class ServedTable:
     Args:
         table: Opened, every checksum compared.
         resident: Whether its vectors fit into memory beside everything else; if not, a look-up may wait for the disk.
+        run: The run behind it, where it is known.
+        classes: Of the nodes, where the store knows them.
+        projection: The map; None: not served.
     """
 
-    def __init__(self, table: EmbeddingTable, *, resident: bool) -> None:
+    def __init__(
+        self,
+        table: EmbeddingTable,
+        *,
+        resident: bool,
+        run: TableRun | None = None,
+        classes: NodeClasses | None = None,
+        projection: Projection | None = None,
+    ) -> None:
         self.table = table
         self.version = table.version
         self.dim = table.dim
         self.num_rows = table.num_rows
         self.vectors: npt.NDArray[Any] = table.vectors.memmap()  # [N, dim] in the table's dtype
         self.resident = resident
-        self.provenance: Mapping[str, Any] = provenance(table)
+        self.classes = classes
+        self.projection = projection
+        self.map_body: MapBody | None = None
+        if projection is not None:
+            self.map_body = encode_map(projection, table.ids, classes, table.version)
+        self.provenance: Mapping[str, Any] = provenance(table, run)
 
     def lookup(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Return the vectors [Q, dim] of external ids and a found mask [Q]; what was not found is all zeros."""
@@ -68,9 +90,10 @@ class ServedTable:
     def close(self) -> None:
         """Let go of every part, so that files are unmapped; the table answers nothing any more."""
         del self.table, self.vectors
+        self.classes = self.projection = self.map_body = None
 
 
-def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT) -> ServedTable:  # noqa: ARG001
+def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT) -> ServedTable:
     """Open the table at ``path`` and everything that belongs to it, with every checksum compared.
 
     Raises:
@@ -85,7 +108,12 @@ def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT
         if resident:
             _warm(table.vectors.path, nbytes)
     _ = table.ids  # verified when first opened
-    served = ServedTable(table, resident=resident)
+    run = find_run(table, settings.run, progress)
+    classes = None if run is None else open_classes(table, run.store)
+    projection = None
+    if settings.map_points:
+        projection = open_projection(table, MapSettings(points=settings.map_points), progress)
+    served = ServedTable(table, resident=resident, run=run, classes=classes, projection=projection)
     # The first look-up compiles what strings are found with.
     served.lookup(table.ids.to_external(np.arange(min(1, table.num_rows))))
     return served
@@ -99,9 +127,15 @@ def _warm(path: Path, nbytes: int) -> None:
             pass
 
 
-def provenance(table: EmbeddingTable) -> dict[str, Any]:
-    """Return what a table was made from, as plain JSON values."""
+def provenance(table: EmbeddingTable, run: TableRun | None = None) -> dict[str, Any]:
+    """Return what a table was made from and when it was written, as plain JSON values."""
+    manifest = table.path / MANIFEST_NAME
+    with disk_errors("read", manifest):
+        written = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+    found = {} if run is None else {"run": str(run.path), "store": str(run.store.path), "network": run.run.model.name}
     return {
+        "written": written.isoformat(timespec="seconds"),
+        **found,
         "table": table.fingerprint,
         "parents": dict(table.manifest.parents),
         "layer": table.layer,

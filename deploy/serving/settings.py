@@ -29,6 +29,9 @@ class ServeSettings(Section):
     watch_s: float = Field(1.0, gt=0, description="Seconds between looks into that folder.")
     activate_on_arrival: bool = Field(False, description="Make a table active as soon as it appears there.")
     metric: Metric = Field("cosine", description="Nearness that a search uses when it names none.")
+    map_points: int = Field(
+        100_000, ge=0, le=1_000_000, description="Most points of the map on the page, where none is saved; 0: no map."
+    )
     access_log: bool = Field(False, description="Write one JSON line per request to standard error.")
 
     max_body_bytes: Size = Field(32 * MIB, description="Largest request body.")

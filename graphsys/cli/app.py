@@ -7,7 +7,7 @@ import typer
 from typer.main import get_command
 
 import graphsys
-from graphsys.cli import bench, cluster, data, demo, report, runs, serve, vectors
+from graphsys.cli import bench, cluster, data, demo, project, report, runs, serve, vectors
 
 _FIRST, _DATA, _RUN, _USE, _MEASURE = "First", "Graphs and files", "Runs", "Results", "Speed"
 
@@ -33,6 +33,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("report", report.report, _USE, "graphsys report runs/cora"),
     ("serve", serve.serve, _USE, "graphsys serve runs/cora/embeddings.gs --port 8080"),
     ("lookup", vectors.lookup, _USE, "graphsys lookup runs/cora/embeddings.gs --id 42 --k 5"),
+    ("project", project.project, _USE, "graphsys project runs/cora/embeddings.gs --method umap --points 20000"),
     ("export", vectors.export, _USE, "graphsys export runs/cora/embeddings.gs --to parquet --out cora.parquet"),
     ("bench", bench.bench, _MEASURE, "graphsys bench loader --json"),
 )
