@@ -1,6 +1,7 @@
 """Ids and vectors as Arrow, both ways."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from graphsys.client.errors import UnreachableError
-from graphsys.client.results import Lookup
+from graphsys.client.results import Lookup, Neighbours
 
 VERSION_KEY = "graphsys.version"  # of a schema's metadata
+SEARCH_KEY = "graphsys.search"
 
 Ids = Sequence[int | str] | npt.NDArray[Any]
 
@@ -30,7 +32,17 @@ def id_column(ids: Ids) -> Any:
 
 def lookup_stream(column: Any, version: str | None) -> bytes:
     """Return a look-up's body."""
-    schema = pa.schema([("id", column.type)], metadata=None if version is None else {VERSION_KEY: version})
+    return _stream("id", column, None if version is None else {VERSION_KEY: version})
+
+
+def search_stream(vectors: npt.NDArray[np.float32], options: Mapping[str, Any]) -> bytes:
+    """Return a search's body; the server takes what JSON has beside the vectors from the schema's metadata."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    return _stream("vector", column, {SEARCH_KEY: json.dumps(dict(options))})
+
+
+def _stream(name: str, column: Any, metadata: dict[str, str] | None) -> bytes:
+    schema = pa.schema([(name, column.type)], metadata=metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.record_batch([column], schema=schema))
@@ -39,13 +51,38 @@ def lookup_stream(column: Any, version: str | None) -> bytes:
 
 
 def read_lookup(body: bytes) -> Lookup:
-    """Return what a reply's body says."""
+    """Return what a look-up's reply says."""
+    return as_lookup(_table(body))
+
+
+def read_neighbours(body: bytes) -> Neighbours:
+    """Return what the reply to a search for vectors says: rows of ``query``, ``id`` and ``score``, by query."""
+    table = _table(body)
+    told = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    query = table.column("query").to_numpy()
+    num_found = np.bincount(query, minlength=int(told["graphsys.num_queries"]))
+    rank = np.arange(query.shape[0]) - np.repeat(np.cumsum(num_found) - num_found, num_found)
+    ids = table.column("id").to_numpy()
+    shape = (num_found.shape[0], int(num_found.max(initial=0)))
+    names = np.zeros(shape, np.int64) if ids.dtype == np.int64 else np.full(shape, "", np.object_)
+    scores = np.full(shape, np.nan, np.float32)
+    names[query, rank], scores[query, rank] = ids, table.column("score").to_numpy()
+    return Neighbours(
+        version=version_of(table.schema),
+        metric=told["graphsys.metric"],
+        found=np.ones(shape[0], np.bool_),
+        num_found=num_found,
+        ids=names,
+        scores=scores,
+    )
+
+
+def _table(body: bytes) -> Any:
     try:
         with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-            table = reader.read_all()
+            return reader.read_all()
     except (pa.ArrowException, OSError) as error:
-        raise UnreachableError("the answer to a look-up is not a whole Arrow stream; ask again") from error
-    return as_lookup(table)
+        raise UnreachableError("the answer is not a whole Arrow stream; ask again") from error
 
 
 def as_lookup(table: Any) -> Lookup:

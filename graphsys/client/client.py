@@ -98,6 +98,7 @@ class Client:
         node_type: str | None = None,
         include_self: bool = False,
         exact: bool = False,
+        version: str | None = None,
     ) -> Neighbours:
         """Return the nearest neighbours of ids or of vectors.
 
@@ -109,36 +110,59 @@ class Client:
             node_type: Of the neighbours.
             include_self: Whether an id may be its own neighbour.
             exact: Compare with every row, instead of looking in the index.
+            version: Of the table that must answer; the active one by default.
         """
-        if (ids is None) == (vectors is None):
+        options = {"k": k, "include_self": include_self, "exact": exact}
+        options |= _given({"metric": metric, "node_type": node_type, "version": version})
+        path = "/v1/embeddings/search"
+        if ids is not None and vectors is None:
+            return _neighbours(self._post(path, {"ids": _plain(ids), **options}))
+        if vectors is None or ids is not None:
             raise ConfigError("give either ids or vectors to search for")
-        wanted = {"ids": _plain(ids)} if ids is not None else {"vectors": np.asarray(vectors, np.float32)}
-        options = {"metric": metric, "node_type": node_type}
-        body = {**wanted, "k": k, "include_self": include_self, "exact": exact, **_given(options)}
-        return _neighbours(self._post("/v1/embeddings/search", body))
+        from graphsys.client.arrow import read_neighbours, search_stream
 
-    def infer(self, x: npt.ArrayLike, *, new: Sequence[int] = (), known: Ids = (), predict: bool = False) -> Inferred:
+        body = search_stream(_matrix(vectors, "vectors"), options)
+        return read_neighbours(self._http.send("POST", path, body, ARROW, self._patience))
+
+    def infer(
+        self,
+        x: npt.ArrayLike,
+        *,
+        new: Sequence[int] = (),
+        known: Ids = (),
+        source: Sequence[int] = (),
+        target: Sequence[int] = (),
+        predict: bool = False,
+        version: str | None = None,
+    ) -> Inferred:
         """Return the vectors of nodes that the graph does not have.
 
         Args:
             x: [Q, D] features of the new nodes.
-            new: [M] for each edge, which new node it leads to, from 0.
-            known: [M] for each edge, the id of the known node it comes from.
-            predict: Whether class probabilities are wanted too.
+            new: [M] for each edge from a known node, which new node it leads to, from 0.
+            known: [M] the id of the known node it comes from.
+            source: [K] for each edge among new nodes, where it comes from, from 0.
+            target: [K] where it leads to.
+            predict: Whether predictions are wanted too.
+            version: Of the table that must answer; the active one by default.
         """
-        edges = {"new": [int(value) for value in new], "known": _plain(known)}
-        body = {"x": np.asarray(x, np.float32), "edges": edges, "predict": predict}
+        body: dict[str, Any] = {"x": _matrix(x, "x"), "predict": predict, "version": version}
+        if len(known):
+            body["edges"] = {"new": [int(value) for value in new], "known": _plain(known)}
+        if len(source):
+            body["new_edges"] = {"source": [int(one) for one in source], "target": [int(one) for one in target]}
         answer = self._post("/v1/embeddings/infer", body)
-        chances = answer.get("probabilities")
+        chances, classes = answer.get("probabilities"), tuple(answer.get("classes", ()))
         return Inferred(
             version=answer["version"],
-            vectors=_rows(answer["vectors"], 0),
-            probabilities=None if chances is None else _rows(chances, 0),
+            vectors=_rows(answer["vectors"], int(answer["dim"])),
+            probabilities=None if chances is None else _rows(chances, len(classes)),
+            classes=classes,
         )
 
-    def predict(self, ids: Ids) -> Predicted:
-        """Return the class probabilities of known nodes, as the trained model sees them."""
-        answer = self._post("/v1/predict", {"ids": _plain(ids)})
+    def predict(self, ids: Ids, *, version: str | None = None) -> Predicted:
+        """Return what the trained model says of known nodes: probabilities of classes, or values."""
+        answer = self._post("/v1/predict", {"ids": _plain(ids), "version": version})
         classes = tuple(answer["classes"])
         return Predicted(
             version=answer["version"],
@@ -192,6 +216,13 @@ def _number(value: Any) -> Any:
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _matrix(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    matrix = np.ascontiguousarray(values, np.float32)
+    if matrix.ndim != 2 or matrix.size == 0:
+        raise ConfigError(f"{name} has the shape {matrix.shape}; give one row per query, [Q, D]")
+    return matrix
 
 
 def _rows(rows: Sequence[Sequence[float | None] | None], width: int) -> npt.NDArray[np.float32]:

@@ -38,7 +38,8 @@ class Inferred:
 
     version: str
     vectors: Vectors  # [Q, dim]
-    probabilities: Vectors | None  # [Q, classes]; None: not asked for, or the model has no head
+    probabilities: Vectors | None  # [Q, classes]; None: not asked for
+    classes: tuple[Any, ...]  # what the columns of probabilities stand for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

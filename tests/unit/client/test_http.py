@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from graphsys.client import Client, RefusedError, UnreachableError
@@ -123,6 +124,23 @@ def test_neighbours_come_in_arrays_with_their_number() -> None:
         np.testing.assert_array_equal(found.scores, np.array([[0.5, 0.25], [1, np.nan]], np.float32))
         with pytest.raises(ConfigError, match="either ids or vectors"):
             client.search()
+
+
+def test_neighbours_of_vectors_travel_as_arrow() -> None:
+    told = {"graphsys.version": "v", "graphsys.metric": "l2", "graphsys.num_queries": "3"}
+    columns = [("query", pa.int32()), ("id", pa.int64()), ("score", pa.float32())]
+    batch = pa.record_batch([[0, 2, 2], [7, 8, 9], [1.0, 2.0, 3.0]], schema=pa.schema(columns, metadata=told))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    with scripted((200, {}, sink.getvalue().to_pybytes())) as (url, _), Client(url) as client:
+        found = client.search(vectors=np.zeros((3, 4)), k=2, metric="l2")
+        assert (found.version, found.metric) == ("v", "l2")
+        assert found.num_found.tolist() == [1, 0, 2]
+        assert found.ids.tolist() == [[7, 0], [0, 0], [8, 9]]
+        np.testing.assert_array_equal(found.scores[2], np.array([2, 3], np.float32))
+        with pytest.raises(ConfigError, match=r"vectors has the shape \(4,\)"):
+            client.search(vectors=np.zeros(4))
 
 
 def test_pauses_grow_and_end_with_the_time_limit() -> None:
