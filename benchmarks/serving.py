@@ -220,7 +220,7 @@ async def open_loop(port: int, make: Callable[[int], bytes], rate: float, second
     for number in range(int(rate * seconds)):
         intended = started + number / rate
         while (left := intended - time.perf_counter()) > 0:
-            await asyncio.sleep(left if left > 0.003 else 0)  # the loop's clock counts whole milliseconds
+            await asyncio.sleep(left - 0.001 if left > 0.002 else 0)  # the loop's clock counts whole milliseconds
         tasks.append(asyncio.create_task(one(number, intended)))
     await asyncio.gather(*tasks)
     for connection in idle:

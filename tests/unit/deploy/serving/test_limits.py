@@ -14,6 +14,7 @@ import pytest
 import trustme
 from helpers.serving import WAIT_S, client_of, counting_table, running, service_with
 
+from graphsys.core.errors import ConfigError
 from graphsys.deploy.serving.served_table import ServedTable
 from graphsys.deploy.serving.server import check_certificate
 from graphsys.deploy.serving.settings import ServeSettings
@@ -190,5 +191,5 @@ def test_https_is_served_with_a_certificate_and_a_wrong_one_is_refused(table: Em
     with client_of(service_with(table, tls_cert=cert, tls_key=key), verify=context) as client:
         assert str(client.base_url).startswith("https://")
         assert client.post(LOOKUP, json={"ids": [2]}).json()["found"] == [True]
-    with pytest.raises(Exception, match="no certificate and its key"):
+    with pytest.raises(ConfigError, match="no certificate and its key"):
         check_certificate(ServeSettings(tls_cert=cert, tls_key=other))
