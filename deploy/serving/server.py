@@ -1,6 +1,7 @@
 """The process: a socket, an event loop, the first table, and an orderly end."""
 
 import asyncio
+import math
 import resource
 import signal
 import socket
@@ -166,8 +167,8 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 backlog=_BACKLOG,
-                timeout_keep_alive=int(settings.idle_time_s),
-                timeout_graceful_shutdown=int(settings.drain_s),
+                timeout_keep_alive=math.ceil(settings.idle_time_s),
+                timeout_graceful_shutdown=math.ceil(settings.drain_s),
                 ssl_certfile=settings.tls_cert,
                 ssl_keyfile=settings.tls_key,
             )

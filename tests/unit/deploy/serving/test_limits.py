@@ -50,6 +50,12 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def send_on(connection: socket.socket) -> None:
+    for _ in range(1000):
+        connection.sendall(b" " * 1000)
+        time.sleep(0.01)
+
+
 def slow(monkeypatch: pytest.MonkeyPatch, release: threading.Event) -> None:
     """Let every look-up wait for ``release``, in a thread of its own."""
     look_up = ServedTable.lookup
@@ -154,6 +160,25 @@ def test_a_client_that_does_not_read_is_dropped_and_holds_nobody_up(wide: Embedd
         assert received.startswith(b"HTTP/1.1 200")
         assert len(received) < 800 << 16
         assert client.get("/health/live").status_code == 200
+
+
+def test_a_connection_that_asks_nothing_more_is_closed(table: EmbeddingTable) -> None:
+    with running(service_with(table, idle_time_s=0.5)) as url, connected(url) as idle:
+        idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n")
+        started = time.monotonic()
+        assert read_all(idle).endswith(b'{"status":"live"}')
+        assert 0.5 < time.monotonic() - started < 5
+
+
+def test_what_a_refused_body_still_sends_is_thrown_away_but_not_for_ever(
+    table: EmbeddingTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphsys.deploy.serving.protocol.LINGER_S", 0.3)
+    with running(service_with(table, max_body_bytes=1000)) as url, connected(url) as stubborn:
+        head = b"POST /v1/embeddings/lookup HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        stubborn.sendall(head + b"Content-Length: 100000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            send_on(stubborn)
 
 
 def test_a_connection_too_many_is_refused(table: EmbeddingTable) -> None:
