@@ -156,8 +156,7 @@ def serve_on_ray(
         ArtefactError: A table is damaged, or none.
         ClusterError: The replicas did not start.
     """
-    settings = plan.serve_settings()
-    _check(plan, settings)
+    settings = _checked(plan)
     from ray import serve
 
     with cluster_at(address, progress):
@@ -174,18 +173,20 @@ def serve_on_ray(
             _bounded(serve.shutdown if address == "local" else lambda: serve.delete(NAME), settings.drain_s + END_S)
 
 
-def _check(plan: RayPlan, settings: ServeSettings) -> None:
-    """Refuse here, in one sentence, what every replica would refuse.
+def _checked(plan: RayPlan) -> ServeSettings:
+    """Refuse here, in one sentence, what every replica would refuse; return the settings, with the port to use.
 
     Raises:
         ConfigError: An address, a certificate or a token does not allow it.
         ArtefactError: A table is damaged, or none.
     """
+    settings = plan.serve_settings()
     check_certificate(settings)
     service = make_service(settings)
     first_table(service, plan.tables)
     service.close()
-    bind(settings).close()
+    with bind(settings) as listener:
+        return settings.model_copy(update={"port": listener.getsockname()[1]})
 
 
 def _http_options(settings: ServeSettings) -> dict[str, Any]:

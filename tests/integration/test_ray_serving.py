@@ -23,12 +23,11 @@ def test_every_replica_follows_an_activation_and_the_end_leaves_no_process(
 ) -> None:
     monkeypatch.setenv("GRAPHSYS_TOKEN", TOKEN)
     first, second = counting_table(tmp_path / "a"), constant_table(tmp_path / "b", 7.0)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    settings = ServeSettings(port=port, watch_s=0.1, drain_s=5)
+    settings = ServeSettings(port=0, watch_s=0.1, drain_s=5)
     plan = make_plan([first.path, second.path], settings, Scale(min_replicas=2, max_replicas=2, cpus=0.5))
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     answers: list[object] = []
+    ports: list[int] = []
 
     def ask(url: str) -> None:
         with httpx.Client(base_url=url, timeout=WAIT_S) as stranger:
@@ -45,6 +44,7 @@ def test_every_replica_follows_an_activation_and_the_end_leaves_no_process(
     stopping = threading.Event()
 
     def ready(url: str) -> None:
+        ports.append(int(url.rpartition(":")[2]))
         try:
             ask(url)
         finally:
@@ -54,5 +54,5 @@ def test_every_replica_follows_an_activation_and_the_end_leaves_no_process(
     assert answers == [401, [[3.0] * 4], "active", 20]
     left = {child.pid for child in psutil.Process().children(recursive=True)} - before
     assert left == set()
-    with socket.create_server(("127.0.0.1", port)):
+    with socket.create_server(("127.0.0.1", ports[0])):
         pass
