@@ -60,13 +60,18 @@ class Browser:
             f"the heading '{text}'",
         )
 
+    def _log(self, kind: str) -> list[Any]:
+        # Selenium's own get_log carries no types.
+        entries: list[Any] = self.driver.execute("getLog", {"type": kind})["value"]
+        return entries
+
     def complaints(self) -> list[str]:
         """Return what the console holds since it was asked last, the driver's own notes left out."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if _DRIVER_NOTE not in entry["message"]]
+        return [entry["message"] for entry in self._log("browser") if _DRIVER_NOTE not in entry["message"]]
 
     def asked_hosts(self) -> set[str]:
         """Return every host that a request went to since it was asked last."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
         addresses = (urlsplit(request["request"]["url"]) for request in sent)
         return {address.netloc for address in addresses if address.scheme not in ("data", "blob")}
