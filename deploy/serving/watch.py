@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graphsys.core.errors import GraphsysError
 from graphsys.deploy.serving.problems import Problem
+from graphsys.deploy.serving.projection import MAP_SUFFIX
 from graphsys.deploy.serving.registry import TableRegistry
 from graphsys.storage.manifest import MANIFEST_NAME
 
@@ -91,7 +92,9 @@ class FolderWatch:
             return sorted(
                 path
                 for path in self._folder.iterdir()
-                if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file()
+                if not path.name.startswith(".")
+                and not path.name.endswith(MAP_SUFFIX)  # lies beside its table, and is none
+                and (path / MANIFEST_NAME).is_file()
             )
         except OSError as error:
             _LOG.warning("cannot look into %s: %s", self._folder, error.strerror)

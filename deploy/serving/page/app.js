@@ -137,6 +137,8 @@ document.addEventListener("keydown", (event) => {
   byId("query").focus();
   byId("query").select();
 });
+// No submit button, or Enter in a field would mean it.
+for (const cancel of document.querySelectorAll("dialog button[value=no]")) cancel.addEventListener("click", () => cancel.closest("dialog").close("no"));
 addEventListener("popstate", () => { state.wanted = readAddress(); open(); });
 
 startNeighbours((id, byKey) => go({ id }, { byKey }), (id) => chart.stress(id));

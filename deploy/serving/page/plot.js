@@ -5,7 +5,7 @@
 "use strict";
 
 (() => {
-  const CONFIG = { displayModeBar: false, scrollZoom: true, responsive: false, doubleClick: false, showTips: false };
+  const CONFIG = { displayModeBar: false, scrollZoom: true, responsive: false, doubleClick: false, showTips: false, plotGlPixelRatio: devicePixelRatio };
   const CLEAR = "rgba(0,0,0,0)";
   const plot = document.getElementById("plot");
   const tell = (message) => parent.postMessage(message, "*");
