@@ -1,6 +1,7 @@
 """The 2-D map of a table."""
 
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -222,3 +223,11 @@ def damaged(table: EmbeddingTable) -> Callable[[], None]:
         file.write_bytes(content)
 
     return flip
+
+
+def test_umap_that_is_not_installed_is_asked_for_by_name(
+    table: EmbeddingTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ConfigError, match=r"pip install 'graphsys\[umap\]'"):
+        compute_projection(table, MapSettings(method="umap"))

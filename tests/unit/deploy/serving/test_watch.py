@@ -7,6 +7,7 @@ import pytest
 from helpers.serving import constant_table
 from helpers.tables import make_table
 
+from graphsys.deploy.serving.projection import MapSettings, compute_projection, save_projection
 from graphsys.deploy.serving.registry import TableRegistry
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.deploy.serving.watch import FolderWatch
@@ -99,3 +100,14 @@ def test_looking_goes_on_by_itself_until_it_is_stopped(tmp_path: Path, registry:
     inbox.stop()
     assert registry.active == version
     registry.close()
+
+
+def test_the_map_beside_a_table_is_passed_over(
+    tmp_path: Path, registry: TableRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = watch(registry, tmp_path / "in", activate=False)
+    table = constant_table(tmp_path / "in", 1.0)
+    save_projection(table, compute_projection(table, MapSettings()))
+    inbox.look()
+    assert [listing.version for listing in registry.listing()] == [table.version]
+    assert "emb.gs.map" not in caplog.text
