@@ -139,7 +139,7 @@ def _initialised(**arguments: Any) -> Iterator[Cluster]:
     with _own_signals():
         try:
             context = ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False, namespace="graphsys")
-        except Exception as error:  # noqa: BLE001 - also what Ray raises bare when its processes start too slowly
+        except Exception as error:  # Ray raises a bare one when its processes start too slowly
             raise _unusable(arguments["address"], error) from error
     try:
         count: Callable[[], dict[str, float]] = ray.cluster_resources
