@@ -14,7 +14,7 @@ from graphsys.core.types import NodeIds
 from graphsys.deploy.lookup import Doubles, Metric
 from graphsys.deploy.serving.exact import ExactSearch, Scores
 from graphsys.deploy.serving.hnsw import NeighbourGraph
-from graphsys.deploy.serving.index_folder import SCANNED_ROWS, Wanted, open_or_build
+from graphsys.deploy.serving.index_folder import Wanted, is_scanned, open_or_build
 from graphsys.deploy.serving.nearness import CODES, MISSING
 from graphsys.deploy.serving.settings import Storage
 from graphsys.storage.embeddings import EmbeddingTable
@@ -135,7 +135,7 @@ def open_index(table: EmbeddingTable, settings: IndexSettings, progress: Progres
     threads = settings.num_threads
     exact = ExactSearch(table.vectors.memmap(), threads=threads, progress=progress)
     told = {"metric": settings.metric, "storage": settings.storage}
-    if table.num_rows <= SCANNED_ROWS:
+    if is_scanned(table.num_rows, table.dim):
         content = {"kind": "exact", "reason": f"{table.num_rows} rows are scanned at once", "recall": {}}
         return _warm(SearchIndex(exact, None, metric=settings.metric, content={**told, **content}), table.dim)
     wanted = Wanted(

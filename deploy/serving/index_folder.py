@@ -36,7 +36,8 @@ KIND = "neighbour_index"
 GRAPH_NAME = "graph.usearch"
 _RECIPE = 1  # changes when the same settings would give another index
 _COPIES, _ASIDE = "copies", "aside"
-SCANNED_ROWS = 20_000  # up to here a scan takes about a millisecond, and no graph is built
+SCANNED_NUMBERS = 2_560_000  # up to here (20,000 rows of 128) a scan takes about a millisecond: no graph is built
+_LEAST_DIM = 32  # a shorter row takes no less time to look at
 STORAGES = ("bf16", "f32")  # tried in this order: half the bytes, unless vectors are too near to each other for that
 _TRIALS = (5_000, 20_000)  # rows
 _DOUBT = 4  # a forecast must be that much beyond what is worth its while, for it is a rough one
@@ -173,7 +174,7 @@ def _best_graph(
     """Return a graph that finds enough at less cost than a scan, or why there is none."""
     content: dict[str, Any] = {"kind": "exact", "num_vectors": int(node.shape[0]), "longest": _longest(exact)}
     most = node.shape[0] // _ROWS_PER_CANDIDATE
-    if node.shape[0] <= SCANNED_ROWS:
+    if is_scanned(node.shape[0], exact.vectors.shape[1]):
         reason = f"{node.shape[0]} distinct vectors are scanned at once"
         return Opened(graph=None, content={**content, "recall": {}, "reason": reason})
     forecast = _forecast(wanted, exact, node, progress)
@@ -193,14 +194,20 @@ def _best_graph(
     return Opened(graph=None, content={**content, "recall": measured, "reason": reason})
 
 
+def is_scanned(rows: int, dim: int) -> bool:
+    """Whether vectors are so few and short that every search compares with all of them."""
+    return rows * max(dim, _LEAST_DIM) <= SCANNED_NUMBERS
+
+
 def _forecast(wanted: Wanted, exact: ExactSearch, node: NodeIds, progress: Progress) -> int | None:
     """Return how many candidates a graph of all rows would have to weigh, by two trials; None: too few rows to ask."""
-    if node.shape[0] < 4 * _TRIALS[-1]:
+    if node.shape[0] < 2 * _TRIALS[-1]:
         return None
-    few, many = (_trial(wanted, exact, node, rows, progress) for rows in _TRIALS)
-    if many is None:
+    few = _trial(wanted, exact, node, _TRIALS[0], progress)
+    many = None if few is None else _trial(wanted, exact, node, _TRIALS[-1], progress)
+    if few is None or many is None:
         return LADDER[-1] * int(node.shape[0]) // _TRIALS[-1]
-    growth = max(many / (few or many), 1.0)
+    growth = max(many / few, 1.0)
     steps = math.log(node.shape[0] / _TRIALS[-1]) / math.log(_TRIALS[-1] / _TRIALS[0])
     forecast: int = math.ceil(many * math.exp(math.log(growth) * steps))
     return forecast

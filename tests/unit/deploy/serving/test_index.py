@@ -25,8 +25,7 @@ METRICS: tuple[Metric, ...] = ("cosine", "dot", "l2")
 @pytest.fixture(autouse=True)
 def _graphs_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a table of a few thousand rows have a graph, as one of a million has."""
-    monkeypatch.setattr(index_folder, "SCANNED_ROWS", 500)
-    monkeypatch.setattr("graphsys.deploy.serving.index.SCANNED_ROWS", 500)
+    monkeypatch.setattr(index_folder, "SCANNED_NUMBERS", 500 * 32)
     monkeypatch.setattr(index_folder, "_ROWS_PER_CANDIDATE", 10)
 
 
