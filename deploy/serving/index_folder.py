@@ -37,6 +37,7 @@ GRAPH_NAME = "graph.usearch"
 _RECIPE = 1  # changes when the same settings would give another index
 _COPIES, _ASIDE = "copies", "aside"
 SCANNED_NUMBERS = 2_560_000  # up to here (20,000 rows of 128) a scan takes about a millisecond: no graph is built
+_LEAST_APART = 0.5  # of some rows; a graph of vectors at equal distances takes very long to build, and finds little
 _LEAST_DIM = 32  # a shorter row takes no less time to look at
 STORAGES = ("bf16", "f32")  # tried in this order: half the bytes, unless vectors are too near to each other for that
 _TRIALS = (5_000, 20_000)  # rows
@@ -177,6 +178,9 @@ def _best_graph(
     if is_scanned(node.shape[0], exact.vectors.shape[1]):
         reason = f"{node.shape[0]} distinct vectors are scanned at once"
         return Opened(graph=None, content={**content, "recall": {}, "reason": reason})
+    if _share_apart(wanted, exact, node) < _LEAST_APART:
+        reason = "most vectors are so near to others that a graph could not tell them apart"
+        return Opened(graph=None, content={**content, "recall": {}, "reason": reason})
     forecast = _forecast(wanted, exact, node, progress)
     if forecast is not None and forecast > _DOUBT * most:
         reason = f"by trials on some rows a graph would weigh {forecast} candidates, which costs more than a scan"
@@ -192,6 +196,14 @@ def _best_graph(
         measured = found.recall
     reason = f"a graph that weighs up to {most} candidates found too little, and more cost more than a scan"
     return Opened(graph=None, content={**content, "recall": measured, "reason": reason})
+
+
+def _share_apart(wanted: Wanted, exact: ExactSearch, node: NodeIds) -> float:
+    """Return the share of some rows that differ from all others of them in 16 bits, where the graph would have them."""
+    drawn = np.random.default_rng(2).choice(node, min(_TRIALS[0], node.shape[0]), replace=False)
+    space = Space(metric=wanted.metric, longest=_longest(exact))
+    placed = space.place(exact.vectors[drawn].astype(np.float32, copy=False)).astype(np.float16)
+    return np.unique(placed, axis=0).shape[0] / drawn.shape[0]
 
 
 def is_scanned(rows: int, dim: int) -> bool:
