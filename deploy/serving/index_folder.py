@@ -203,7 +203,7 @@ def _share_apart(wanted: Wanted, exact: ExactSearch, node: NodeIds) -> float:
     drawn = np.random.default_rng(2).choice(node, min(_TRIALS[0], node.shape[0]), replace=False)
     space = Space(metric=wanted.metric, longest=_longest(exact))
     placed = space.place(exact.vectors[drawn].astype(np.float32, copy=False)).astype(np.float16)
-    return np.unique(placed, axis=0).shape[0] / drawn.shape[0]
+    return float(np.unique(placed, axis=0).shape[0] / drawn.shape[0])
 
 
 def is_scanned(rows: int, dim: int) -> bool:
