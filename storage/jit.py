@@ -24,6 +24,11 @@ def njit(function: Function) -> Function:
     return cast(Function, numba.njit(nogil=True, cache=True)(function))
 
 
+def njit_any_order(function: Function) -> Function:
+    """As :func:`njit`, and float sums may be taken in any order and fused: several times faster, not bit for bit."""
+    return cast(Function, numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})(function))
+
+
 def _prefetch(_context: Any, array: Any, index: Any) -> Any:
     """Describe the call to numba: its types, and the code that it becomes."""
 

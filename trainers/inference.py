@@ -149,7 +149,7 @@ def infer(trained: Trained, progress: Progress = SILENT, *, upto: int | None = N
         measure("infer") as report,
         exact_torch(trained.device, trained.run.trainer.threads),
     ):
-        made = [number for number in numbers if redo or not _is_current(layer_folder(folder, number), trained)]
+        made = [number for number in numbers if redo or not is_current(layer_folder(folder, number), trained)]
         if made:
             check = check_arrays(
                 trained.run, trained.store, inference_arrays(trained.store, trained.node_type), progress
@@ -280,7 +280,8 @@ def open_layer(folder: Path) -> FlatArray:
     return FlatArray(folder / ROWS, read_manifest(folder, KIND).arrays[ROWS])
 
 
-def _is_current(folder: Path, trained: Trained) -> bool:
+def is_current(folder: Path, trained: Trained) -> bool:
+    """Whether a layer's ``folder`` is there and was made from the store and the checkpoint of ``trained``."""
     return (folder / MANIFEST_NAME).is_file() and read_manifest(folder, KIND).parents == trained.parents
 
 

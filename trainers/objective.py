@@ -43,6 +43,10 @@ class Objective(ABC):
     def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
         """Add labelled rows to ``metrics``."""
 
+    @abstractmethod
+    def said(self, output: Tensor) -> Tensor:
+        """Return what users are told of outputs [Q, num_outputs]: probabilities, or values; float32 on the CPU."""
+
     def rank(self, metrics: dict[str, float]) -> tuple[float, float]:
         """Return what is larger for better metrics; the loss decides between equal ones."""
         return self.direction * metrics[self.monitor], -metrics["loss"]
@@ -70,6 +74,10 @@ class SingleLabel(Objective):
             }
         )
 
+    def said(self, output: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return output.float().cpu().softmax(dim=1)
+
     def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
         """See :class:`Objective`."""
         metrics.update(output.argmax(dim=1), y)
@@ -96,6 +104,10 @@ class MultiLabel(Objective):
                 for average in ("micro", "macro")
             }
         )
+
+    def said(self, output: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return output.float().cpu().sigmoid()
 
     def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
         """See :class:`Objective`."""
@@ -128,6 +140,10 @@ class Regression(Objective):
         )
         # R2 subtracts sums of squares; in float32 that loses every digit on a large graph.
         return metrics.set_dtype(torch.float64)
+
+    def said(self, output: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        return output.float().cpu()
 
     def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
         """See :class:`Objective`."""

@@ -7,7 +7,7 @@ from starlette.responses import HTMLResponse, Response
 
 import graphsys
 from graphsys.core.errors import GraphsysError
-from graphsys.deploy.serving import health_routes, page_routes, table_routes
+from graphsys.deploy.serving import health_routes, infer_routes, page_routes, search_routes, table_routes
 from graphsys.deploy.serving.docs_page import docs_page
 from graphsys.deploy.serving.gate import OPEN_PATHS, Gate
 from graphsys.deploy.serving.problems import Problem, as_problem
@@ -26,8 +26,10 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.state.batcher = infer_routes.infer_batcher(service)
     app.add_route("/docs", _docs)
-    for router in (table_routes.router, health_routes.router, page_routes.router, page_routes.pages):
+    served = (table_routes, health_routes, search_routes, infer_routes, page_routes)
+    for router in (*(routes.router for routes in served), page_routes.pages):
         app.include_router(router)
     app.add_exception_handler(Problem, _refused)
     app.add_exception_handler(GraphsysError, _refused)

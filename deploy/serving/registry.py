@@ -178,10 +178,12 @@ class TableRegistry:
     def listing(self) -> list[TableListing]:
         """Return all known tables, in the order they became known."""
         with self._lock:
-            entries = list(self._entries.items())
+            entries = [(version, entry, entry.loaded) for version, entry in self._entries.items()]
         return [
-            TableListing(version=version, path=entry.path, state=entry.state, error=entry.error, **entry.facts)
-            for version, entry in entries
+            TableListing(
+                version=version, path=entry.path, state=entry.state, error=entry.error, **_told(entry.facts, loaded)
+            )
+            for version, entry, loaded in entries
         ]
 
     def close(self) -> None:
@@ -194,6 +196,11 @@ class TableRegistry:
             closing = self._take_if_unused(entry)
         if closing is not None:
             closing.close()
+
+
+def _told(facts: dict[str, Any], loaded: ServedTable | None) -> dict[str, Any]:
+    # Which index and network stand behind a table is known once it is loaded.
+    return facts if loaded is None else {**facts, "provenance": dict(loaded.provenance)}
 
 
 def _facts(table: EmbeddingTable) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ import psutil
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.progress import task as open_task
 from graphsys.core.types import NodeIds
+from graphsys.deploy.serving.find_model import find_model
+from graphsys.deploy.serving.index import IndexSettings, SearchIndex, open_index
 from graphsys.deploy.serving.map_body import MapBody, encode_map
 from graphsys.deploy.serving.node_classes import NodeClasses, open_classes
 from graphsys.deploy.serving.projection import MapSettings, Projection, open_projection
@@ -20,6 +22,9 @@ from graphsys.deploy.serving.table_run import TableRun, find_run
 from graphsys.storage.embeddings import EmbeddingTable
 from graphsys.storage.files import disk_errors
 from graphsys.storage.manifest import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from graphsys.trainers.inductive import InductiveModel
 
 Ids = Sequence[int | str] | npt.NDArray[np.int64] | Any  # or a pyarrow array, which has no types
 
@@ -34,22 +39,31 @@ class ServedTable:
 
     Args:
         table: Opened, every checksum compared.
+        search: Over the table's vectors.
         resident: Whether its vectors fit into memory beside everything else; if not, a look-up may wait for the disk.
         run: The run behind it, where it is known.
         classes: Of the nodes, where the store knows them.
         projection: The map; None: not served.
+        model: The network that made the table; None: it is not at hand.
+        no_model: Why it is not, and what to do.
     """
 
     def __init__(
         self,
         table: EmbeddingTable,
+        search: SearchIndex,
         *,
         resident: bool,
         run: TableRun | None = None,
+        model: "InductiveModel | None" = None,
+        no_model: str = "",
         classes: NodeClasses | None = None,
         projection: Projection | None = None,
     ) -> None:
         self.table = table
+        self.search = search
+        self.model = model
+        self.no_model = no_model
         self.version = table.version
         self.dim = table.dim
         self.num_rows = table.num_rows
@@ -60,7 +74,8 @@ class ServedTable:
         self.map_body: MapBody | None = None
         if projection is not None:
             self.map_body = encode_map(projection, table.ids, classes, table.version)
-        self.provenance: Mapping[str, Any] = provenance(table, run)
+        told = {"index": search.content, "model": "none" if model is None else str(model.run_folder)}
+        self.provenance: Mapping[str, Any] = {**provenance(table, run), **told}
 
     def lookup(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Return the vectors [Q, dim] of external ids and a found mask [Q]; what was not found is all zeros."""
@@ -89,7 +104,10 @@ class ServedTable:
 
     def close(self) -> None:
         """Let go of every part, so that files are unmapped; the table answers nothing any more."""
-        del self.table, self.vectors
+        self.search.close()
+        if self.model is not None:
+            self.model.close()
+        del self.table, self.vectors, self.search, self.model
         self.classes = self.projection = self.map_body = None
 
 
@@ -99,6 +117,8 @@ def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT
     Raises:
         ArtefactError: It is not an embedding table, or one of a newer format.
         CorruptError: A byte differs from what was written; the message names file and chunk.
+        StaleArtefactError: ``settings.run`` names a run that did not make this table.
+        DiskError: An index must be built, and cannot be written beside the table.
     """
     table = EmbeddingTable.open(path)
     nbytes = table.vectors.spec.nbytes
@@ -113,7 +133,19 @@ def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT
     projection = None
     if settings.map_points:
         projection = open_projection(table, MapSettings(points=settings.map_points), progress)
-    served = ServedTable(table, resident=resident, run=run, classes=classes, projection=projection)
+    # The network before the index: a wrong run is refused before anything is built.
+    model, no_model = find_model(table, run, is_named=settings.run is not None, progress=progress)
+    wanted = IndexSettings(metric=settings.metric, storage=settings.index_storage, threads=settings.search_threads)
+    served = ServedTable(
+        table,
+        open_index(table, wanted, progress),
+        resident=resident,
+        run=run,
+        model=model,
+        no_model=no_model,
+        classes=classes,
+        projection=projection,
+    )
     # The first look-up compiles what strings are found with.
     served.lookup(table.ids.to_external(np.arange(min(1, table.num_rows))))
     return served

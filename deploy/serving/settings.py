@@ -12,6 +12,7 @@ from graphsys.core.errors import ConfigError
 from graphsys.core.units import GIB, MIB
 
 Metric = Literal["cosine", "dot", "l2"]
+Storage = Literal["auto", "f32", "f16", "bf16", "i8"]
 
 
 class ServeSettings(Section):
@@ -32,10 +33,17 @@ class ServeSettings(Section):
     map_points: int = Field(
         100_000, ge=0, le=1_000_000, description="Most points of the map on the page, where none is saved; 0: no map."
     )
+    index_storage: Storage = Field(
+        "auto", description="How a graph of neighbours keeps vectors; auto: bf16, or f32 where that does not do."
+    )
+    search_threads: int = Field(0, ge=0, description="Threads of one search, or of building an index; 0: one per core.")
+    infer_batch: int = Field(256, gt=0, description="New nodes that are put together for one pass of the network.")
+    infer_delay_s: float = Field(0.002, ge=0, description="How long a new node waits for others, in seconds.")
     access_log: bool = Field(False, description="Write one JSON line per request to standard error.")
 
     max_body_bytes: Size = Field(32 * MIB, description="Largest request body.")
     max_ids: int = Field(10_000, gt=0, description="Most ids, vectors or new nodes in one request.")
+    max_edges: int = Field(100_000, ge=0, description="Most edges of new nodes in one request.")
     max_k: int = Field(1_000, gt=0, description="Most neighbours in one search.")
     max_concurrency: int = Field(64, gt=0, description="Requests worked on at the same time.")
     max_waiting: int = Field(1_024, ge=0, description="Requests that wait for their turn; one more is refused.")

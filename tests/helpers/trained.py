@@ -9,7 +9,7 @@ from graphsys.core.config import RunConfig, parse_run
 from graphsys.storage.manifest import Manifest
 from graphsys.storage.store import Store
 from graphsys.trainers.checkpoint import KIND, checkpoint_path, save_checkpoint
-from graphsys.trainers.model_factory import build_model
+from graphsys.trainers.model_factory import build_network
 from graphsys.trainers.objective import resolve_objective
 from graphsys.trainers.resume import training_parents
 from graphsys.trainers.run_folder import RunFolder, training_identity
@@ -32,7 +32,7 @@ def train_nothing(run: RunConfig, *, seed: int = 0, step: int = 1) -> None:
     """Leave a final checkpoint of drawn weights in the run's folder."""
     store = Store.open(run.store)
     info = store.node_type(run.task.node_type)
-    model = build_model(run, info.num_features, resolve_objective(run.task, info).num_outputs)
+    model = build_network(run, info.num_features, resolve_objective(run.task, info).num_outputs)
     generator = torch.Generator().manual_seed(seed)
     weights = {name: torch.randn(tensor.shape, generator=generator) / 4 for name, tensor in model.state_dict().items()}
     manifest = Manifest(

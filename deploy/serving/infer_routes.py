@@ -1,0 +1,266 @@
+"""Vectors and predictions of new nodes, and predictions for known ones."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from starlette.requests import Request
+from starlette.responses import Response
+
+from graphsys.core.types import NodeIds
+from graphsys.deploy.serving.batching import Batcher, BatchLimits
+from graphsys.deploy.serving.operations import described, direct_router
+from graphsys.deploy.serving.problems import Problem
+from graphsys.deploy.serving.search_routes import arrow_vectors
+from graphsys.deploy.serving.served_table import ServedTable
+from graphsys.deploy.serving.service import Service
+from graphsys.deploy.serving.table_routes import Id, check_count, service_of
+from graphsys.deploy.serving.wire import (
+    VERSION_KEY,
+    arrow_reply,
+    is_arrow,
+    json_reply,
+    parse_json,
+    read_arrow,
+    wants_arrow,
+)
+
+if TYPE_CHECKING:
+    from graphsys.trainers.inductive import InductiveModel, Inferred
+    from graphsys.trainers.new_nodes import NewNodes
+
+router = direct_router(tags=["inference"])
+
+PREDICT_KEY = "graphsys.predict"  # of an Arrow request's metadata: true or false
+
+
+class KnownEdges(BaseModel):
+    """Edges from known nodes to new ones, as two lists of one length."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    new: list[StrictInt] = Field(description="Place of the new node in `x`, from 0.")
+    known: list[Id] = Field(description="External id of the known node whose message it gets.")
+
+
+class NewEdges(BaseModel):
+    """Edges among the new nodes, as two lists of one length."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: list[StrictInt] = Field(description="Place in `x` of the node that sends a message.")
+    target: list[StrictInt] = Field(description="Place in `x` of the node that gets it.")
+
+
+class InferBody(BaseModel):
+    """New nodes: their features, and their in-edges."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    x: list[list[float]] = Field(description="Features of the new nodes, as the store holds those of known ones.")
+    edges: KnownEdges | None = Field(None, description="Edges from known nodes.")
+    new_edges: NewEdges | None = Field(None, description="Edges among the new nodes.")
+    predict: bool = Field(False, description="Whether predictions are wanted too.")
+    version: str | None = Field(None, description="The table that must answer; the active one when left out.")
+
+
+class InferReply(BaseModel):
+    """Vectors of the new nodes, comparable with the table's."""
+
+    version: str = Field(description="The table that answered.")
+    dim: int
+    vectors: list[list[float | None]]
+    probabilities: list[list[float | None]] | None = Field(
+        description="By node; values in a regression; null if not asked for."
+    )
+    classes: list[int | str] = Field(description="What the columns of probabilities are.")
+
+
+class PredictBody(BaseModel):
+    """Which known nodes are asked about."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[Id] = Field(description="External ids.")
+    version: str | None = Field(None, description="The table that must answer; the active one when left out.")
+
+
+class PredictReply(BaseModel):
+    """What the trained network says of known nodes."""
+
+    version: str = Field(description="The table that answered.")
+    found: list[bool] = Field(description="Whether the table holds the id.")
+    probabilities: list[list[float | None] | None] = Field(description="By node; null where the id is unknown.")
+    classes: list[int | str] = Field(description="What the columns of probabilities are.")
+
+
+@router.post("/v1/embeddings/infer", **described(body=InferBody, reply=InferReply, arrow=True))
+async def infer(request: Request) -> Response:
+    """Vectors of nodes that came after the training, from their features and edges.
+
+    An Arrow request has a row per new node: `x`, a list of numbers, and `known`, a list of ids that may be left out.
+    """
+    service = service_of(request)
+    body = _by_arrow(await read_arrow(request)) if is_arrow(request) else parse_json(await request.body(), InferBody)
+    check_count(len(body.x), service, "new nodes")
+    if not body.x:
+        raise Problem(422, "x is empty; give the features of at least one new node")
+    _check_edges(body, service)
+    with service.registry.lease(body.version) as table:
+        model = model_of(table)
+        nodes = await asyncio.to_thread(_resolved, body, table, model)
+        batcher: Batcher[tuple[NewNodes, bool], Inferred] = request.app.state.batcher
+        within_s = service.settings.request_time_s
+        answer = await batcher.submit(table.version, (nodes, body.predict), size=nodes.num_nodes, within_s=within_s)
+        classes, version = class_names(model), table.version
+    return _inferred(answer, classes, version, as_arrow=wants_arrow(request))
+
+
+def infer_batcher(service: Service) -> "Batcher[tuple[NewNodes, bool], Inferred]":
+    """Return what puts the new nodes of several requests together."""
+
+    def work(version: str, items: Sequence["tuple[NewNodes, bool]"]) -> list["Inferred"]:
+        from graphsys.trainers.new_nodes import together
+
+        # A lease of its own: a request that is given up must not close the table under the network's feet.
+        with service.registry.lease(version) as table:
+            model = model_of(table)
+            nodes = [item[0] for item in items]
+            inferred = model.infer(together(nodes), predict=any(predict for _, predict in items))
+        return inferred.split([part.num_nodes for part in nodes], [predict for _, predict in items])
+
+    settings = service.settings
+    limits = BatchLimits(size=settings.infer_batch, delay_s=settings.infer_delay_s, waiting=settings.max_waiting)
+    return Batcher(work, limits, observe=lambda size: service.telemetry.observe_batch("infer", size))
+
+
+def model_of(table: ServedTable) -> "InductiveModel":
+    """Return the network behind a table.
+
+    Raises:
+        Problem: 409, there is none.
+    """
+    if table.model is None:
+        raise Problem(409, f"there is no network behind this table: {table.no_model}")
+    return table.model
+
+
+def class_names(model: "InductiveModel") -> list[int | str]:
+    """Return what the columns of the model's predictions are: names of classes, or their numbers."""
+    return list(model.classes) or list(range(model.num_outputs))
+
+
+def _check_edges(body: InferBody, service: Service) -> None:
+    pairs: list[tuple[str, str, list[int], str, Sequence[Any]]] = []
+    if body.edges is not None:
+        pairs.append(("edges", "new", body.edges.new, "known", body.edges.known))
+    if body.new_edges is not None:
+        pairs.append(("new_edges", "source", body.new_edges.source, "target", body.new_edges.target))
+    for name, first, starts, second, ends in pairs:
+        if len(starts) != len(ends):
+            raise Problem(
+                422,
+                f"{name}: {first} has {len(starts)} entries and {second} has {len(ends)}; give one of each per edge",
+            )
+    num_edges = sum(len(pair[2]) for pair in pairs)
+    if num_edges > service.settings.max_edges:
+        raise Problem(422, f"the request has {num_edges:,} edges; at most {service.settings.max_edges:,} are taken")
+    places = [*(body.edges.new if body.edges else ()), *_ends(body)]
+    wrong = next((place for place in places if not 0 <= place < len(body.x)), None)
+    if wrong is not None:
+        raise Problem(422, f"an edge names new node {wrong}; the request has {len(body.x)}, counted from 0")
+
+
+def _ends(body: InferBody) -> list[int]:
+    return [] if body.new_edges is None else [*body.new_edges.source, *body.new_edges.target]
+
+
+def _resolved(body: InferBody, table: ServedTable, model: "InductiveModel") -> "NewNodes":
+    from graphsys.trainers.new_nodes import NewNodes
+
+    lengths = {len(row) for row in body.x}
+    if lengths - {model.num_features}:
+        wrong = next(iter(lengths - {model.num_features}))
+        raise Problem(422, f"x: a row has {wrong} numbers; the network takes {model.num_features} features")
+    known = _known(table, body.edges.known) if body.edges else np.empty(0, np.int64)
+    with np.errstate(over="ignore"):  # what lies beyond float32 is refused below, as infinite
+        x = np.array(body.x, np.float32).reshape(len(body.x), model.num_features)
+    nodes = NewNodes(
+        x=x,
+        new=np.array(body.edges.new if body.edges else [], np.int64),
+        known=known,
+        source=np.array(body.new_edges.source if body.new_edges else [], np.int64),
+        target=np.array(body.new_edges.target if body.new_edges else [], np.int64),
+    )
+    model.check(nodes)
+    return nodes
+
+
+def _known(table: ServedTable, ids: list[Any]) -> NodeIds:
+    node, found = table.to_node(ids)
+    if not found.all():
+        raise Problem(422, f"edges.known: the table has no node {ids[int(np.argmin(found))]!r}")
+    return node
+
+
+def _by_arrow(table: Any) -> InferBody:
+    names = set(table.column_names)
+    if "x" not in names or names - {"x", "known"}:
+        raise Problem(422, f"the Arrow stream has columns {table.column_names}; send 'x' and, if it has edges, 'known'")
+    x = arrow_vectors(table.column("x"), "x").tolist()
+    said = (table.schema.metadata or {}).get(PREDICT_KEY.encode(), b"false")
+    version = (table.schema.metadata or {}).get(VERSION_KEY.encode())
+    edges = None
+    if "known" in names:
+        lists = table.column("known").to_pylist()
+        if not all(isinstance(ids, list) for ids in lists):
+            raise Problem(422, "column 'known' is no list in every row; give an empty one where there is no edge")
+        ids = [value for row in lists for value in row]
+        if not all(isinstance(value, int | str) for value in ids):
+            raise Problem(422, "column 'known' holds something that is no id; give integers or strings")
+        edges = KnownEdges(new=[place for place, row in enumerate(lists) for _ in row], known=ids)
+    return InferBody(
+        x=x, edges=edges, predict=said.lower() == b"true", version=None if version is None else version.decode()
+    )
+
+
+def _inferred(answer: "Inferred", classes: list[int | str], version: str, *, as_arrow: bool) -> Response:
+    vectors, said = answer.vectors, answer.predictions
+    if not as_arrow:
+        told = {"version": version, "dim": vectors.shape[1], "vectors": vectors, "probabilities": said}
+        return json_reply({**told, "classes": classes})
+    columns = {"vector": _lists(vectors)}
+    if said is not None:
+        columns["probabilities"] = _lists(said)
+    batch = pa.RecordBatch.from_pydict(columns)
+    return arrow_reply(batch.replace_schema_metadata({VERSION_KEY: version}))
+
+
+def _lists(rows: Any) -> Any:
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1)), rows.shape[1]
+    )
+
+
+@router.post("/v1/predict", **described(body=PredictBody, reply=PredictReply))
+async def predict(request: Request) -> Response:
+    """What the trained network says of known nodes: probabilities of classes or labels, or values."""
+    service = service_of(request)
+    body = parse_json(await request.body(), PredictBody)
+    check_count(len(body.ids), service, "ids")
+    service.telemetry.observe_batch("predict", len(body.ids))
+    return await asyncio.to_thread(_predicted, service, body)
+
+
+def _predicted(service: Service, body: PredictBody) -> Response:
+    with service.registry.lease(body.version) as table:
+        model = model_of(table)
+        node, found = table.to_node(body.ids)
+        rows = iter(model.predict(node[found]))
+        said = [next(rows) if hit else None for hit in found]
+        return json_reply(
+            {"version": table.version, "found": found, "probabilities": said, "classes": class_names(model)}
+        )

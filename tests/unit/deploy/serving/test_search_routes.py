@@ -1,0 +1,125 @@
+"""Neighbours over HTTP, as a client sees them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers.serving import client_of, service_with
+from helpers.tables import make_table
+
+from graphsys.deploy.serving.search_routes import SEARCH_KEY
+from graphsys.deploy.serving.wire import ARROW
+
+URL = "/v1/embeddings/search"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    line = np.stack([np.arange(50), np.ones(50)], axis=1).astype(np.float32)
+    table = make_table(tmp_path_factory.mktemp("line"), line, ids=[f"p{row}" for row in range(50)])
+    with client_of(service_with(table, metric="l2", max_ids=20, max_k=30)) as opened:
+        yield opened
+
+
+def arrow_body(column: str, values: Any, **options: Any) -> bytes:
+    schema = pa.schema([pa.field(column, values.type)], metadata={SEARCH_KEY: json.dumps(options)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([values], schema=schema))
+    return bytes(sink.getvalue())
+
+
+def test_neighbours_of_ids_come_nearest_first_and_leave_the_node_itself_out(client: httpx.Client) -> None:
+    reply = client.post(URL, json={"ids": ["p7", "nobody", "p0"], "k": 2})
+    assert reply.status_code == 200, reply.text
+    body = reply.json()
+    assert body["found"] == [True, False, True]
+    assert body["metric"] == "l2"
+    assert body["neighbors"] == [
+        [{"id": "p6", "score": 1.0}, {"id": "p8", "score": 1.0}],
+        [],
+        [{"id": "p1", "score": 1.0}, {"id": "p2", "score": 2.0}],
+    ]
+    itself = client.post(URL, json={"ids": ["p7"], "k": 1, "include_self": True}).json()
+    assert itself["neighbors"] == [[{"id": "p7", "score": 0.0}]]
+
+
+def test_neighbours_of_vectors_by_any_metric(client: httpx.Client) -> None:
+    asked = {"vectors": [[7.2, 1.0], [0.0, 1.0]], "k": 1}
+    assert [row[0]["id"] for row in client.post(URL, json=asked).json()["neighbors"]] == ["p7", "p0"]
+    assert [row[0]["id"] for row in client.post(URL, json={**asked, "metric": "dot"}).json()["neighbors"]] == [
+        "p49",
+        "p0",
+    ]
+    assert client.post(URL, json={**asked, "metric": "cosine", "exact": True}).json()["metric"] == "cosine"
+
+
+def test_arrow_goes_in_and_comes_out(client: httpx.Client) -> None:
+    kind = {"content-type": ARROW}
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([7.2, 1.0, 0.0, 1.0], pa.float32()), 2)
+    for content in (
+        arrow_body("vector", vectors, k=1),
+        arrow_body("id", pa.array(["p7", "p0"]), k=1, include_self=True),
+    ):
+        reply = client.post(URL, content=content, headers=kind)
+        assert reply.status_code == 200, reply.text
+        table = pa.ipc.open_stream(reply.content).read_all()
+        assert table.column("query").to_pylist() == [0, 1]
+        assert table.column("id").to_pylist() == ["p7", "p0"]
+        assert table.schema.field("score").type == pa.float32()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"ids": ["p1"], "k": 0}, "k is 0; ask for 1 to 30"),
+        ({"ids": ["p1"], "k": 1_000_000}, "k is 1000000; ask for 1 to 30"),
+        ({"ids": ["p1"], "metric": "manhattan"}, "metric"),
+        ({"ids": ["p1"], "node_type": "author"}, "the table holds nodes of type 'paper'"),
+        ({"k": 3}, "give either ids or vectors"),
+        ({"ids": ["p1"], "vectors": [[1, 2]]}, "give either ids or vectors"),
+        ({"ids": ["p1"] * 21}, "21 ids or vectors; at most 20"),
+        ({"vectors": [[1, 2, 3]]}, "the table needs [number of queries, 2]"),
+        ({"vectors": [[1, 2], [1]]}, "they have 1 to 2 numbers"),
+    ],
+)
+def test_a_wrong_question_is_told_what_is_wrong(client: httpx.Client, body: dict[str, Any], says: str) -> None:
+    reply = client.post(URL, json=body)
+    assert reply.status_code == 422, reply.text
+    assert says in reply.json()["detail"]
+
+
+def test_a_vector_that_is_not_finite_is_refused(client: httpx.Client) -> None:
+    reply = client.post(URL, content=b'{"vectors": [[1.0, NaN]]}', headers={"content-type": "application/json"})
+    assert reply.status_code in (400, 422), reply.text
+    body = arrow_body("vector", pa.FixedSizeListArray.from_arrays(pa.array([1.0, float("nan")]), 2))
+    reply = client.post(URL, content=body, headers={"content-type": ARROW})
+    assert reply.status_code == 422
+    assert "query 0 holds nan at place 1" in reply.json()["detail"]
+
+
+def test_arrow_that_says_something_else_is_refused(client: httpx.Client) -> None:
+    for content, says in (
+        (arrow_body("name", pa.array(["p1"])), "send one column, 'id' or 'vector'"),
+        (arrow_body("id", pa.array(["p1"]), kk=3), "kk"),
+        (arrow_body("vector", pa.array(["p1"])), "send lists of numbers"),
+        (arrow_body("vector", pa.array([[1.0, None]])), "nulls"),
+    ):
+        reply = client.post(URL, content=content, headers={"content-type": ARROW})
+        assert reply.status_code == 422, reply.text
+        assert says in reply.json()["detail"]
+
+
+def test_the_listing_says_how_a_table_is_searched(client: httpx.Client) -> None:
+    (listed,) = client.get("/v1/tables").json()["tables"]
+    assert listed["provenance"]["index"]["kind"] == "exact"
+    assert "50 rows" in listed["provenance"]["index"]["reason"]
+
+
+def test_batches_are_counted(client: httpx.Client) -> None:
+    client.post(URL, json={"ids": ["p1", "p2"]})
+    assert 'graphsys_batch_size_count{kind="search"}' in client.get("/metrics").text
