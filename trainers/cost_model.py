@@ -311,7 +311,9 @@ def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
     seconds = 0.0
     for split, pace in zip(splits_of(work, plans), (paces.train, paces.val), strict=False):
         assert pace is not None
-        start_s = pace.start_s + split.start_bytes / work.disk.read_bytes_s
+        # Packed windows hold those rows, and reading them was rehearsed; elsewhere a scan of the store finds them.
+        fill_s = pace.fill_s if split.plan.mode == "packed" else split.start_bytes / work.disk.read_bytes_s
+        start_s = pace.start_s + fill_s
         seconds += split.starts * start_s + split.read * pace.batch_s
     return seconds
 

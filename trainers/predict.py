@@ -258,14 +258,14 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
 
 def _rehearse(work: Work, rehearsal: Rehearsal, plans: RunPlans) -> Paces:
     train, *rest = splits_of(work, plans)
-    with rehearsal.pace(train.plan, fetched=train.fetched, trains=True) as pace:
+    with rehearsal.pace(train.plan, fetched=train.fetched, loaded=train.loaded, trains=True) as pace:
         if rest and plans.together:
             return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]))
     return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]) if rest else None)
 
 
 def _rehearse_val(rehearsal: Rehearsal, split: Split) -> Pace:
-    with rehearsal.pace(split.plan, fetched=split.fetched, trains=False) as pace:
+    with rehearsal.pace(split.plan, fetched=split.fetched, loaded=split.loaded, trains=False) as pace:
         return pace
 
 
