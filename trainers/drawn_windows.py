@@ -154,9 +154,9 @@ def draw_window(
             rows = drawn[:num_rows] if header.has_rows else None
             writer.add(sampled, y=batch.y, residency=residency, rows=rows)
         if initial_rows:
-            part = writer.begin_initial_rows()
+            start = writer.begin_initial_rows()
             for first in range(0, initial_rows, largest):
-                writer.write_rows(part, first, drawn[: initial_rows - first])
+                writer.write_rows(start, first, drawn[: initial_rows - first])
         writer.close(slots, slots)
     return Window.open(path, None)
 

@@ -15,7 +15,6 @@ from graphsys.models.base import BatchModel
 from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
-from graphsys.trainers.budget import RunPlans
 from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
@@ -26,6 +25,7 @@ from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
+from graphsys.trainers.run_plans import RunPlans
 
 # What a stage asks for itself; the kernel's counters also hold what the page cache had or wrote back.
 BYTES = {
