@@ -21,7 +21,8 @@ from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import sealed_json
 from graphsys.storage.run_file import PLAN_NAME
 from graphsys.storage.store import Store
-from graphsys.trainers.budget import Pilots, RunPlans, plan_run, run_pilots, train_schedule, val_schedule
+from graphsys.trainers.budget import plan_run, run_pilots, train_schedule, val_schedule
+from graphsys.trainers.choice import in_mode
 from graphsys.trainers.cost_model import (
     Paces,
     Split,
@@ -42,6 +43,7 @@ from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
+from graphsys.trainers.run_plans import Pilots, RunPlans
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
 STAGES = ("sample", "pack", "train", "evaluate", "embed")
@@ -236,9 +238,8 @@ def _mode_costs(work: Work, plans: RunPlans, paces: Paces) -> dict[str, StageCos
 def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPlans, mode: Mode) -> ModePrediction:
     run, plans, why = scene.run, chosen, chosen.train.reason
     if mode != chosen.train.mode:
-        other = run.model_copy(update={"pack": run.pack.model_copy(update={"mode": mode})})
         try:
-            plans, why = scene.plans(other), ""
+            plans, why = scene.plans(in_mode(run, mode)), ""
         except (MemoryBudgetError, ConfigError) as error:
             return ModePrediction(
                 mode=mode, chosen=False, why=str(error), plans=None, stages={}, before_s=0.0, epochs=run.trainer.epochs
@@ -258,14 +259,14 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
 
 def _rehearse(work: Work, rehearsal: Rehearsal, plans: RunPlans) -> Paces:
     train, *rest = splits_of(work, plans)
-    with rehearsal.pace(train.plan, fetched=train.fetched, trains=True) as pace:
+    with rehearsal.pace(train.plan, fetched=train.fetched, loaded=train.loaded, trains=True) as pace:
         if rest and plans.together:
             return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]))
     return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]) if rest else None)
 
 
 def _rehearse_val(rehearsal: Rehearsal, split: Split) -> Pace:
-    with rehearsal.pace(split.plan, fetched=split.fetched, trains=False) as pace:
+    with rehearsal.pace(split.plan, fetched=split.fetched, loaded=split.loaded, trains=False) as pace:
         return pace
 
 

@@ -15,7 +15,6 @@ from graphsys.models.base import BatchModel
 from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
-from graphsys.trainers.budget import RunPlans
 from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
@@ -26,6 +25,7 @@ from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
+from graphsys.trainers.run_plans import RunPlans
 
 # What a stage asks for itself; the kernel's counters also hold what the page cache had or wrote back.
 BYTES = {
@@ -72,9 +72,11 @@ def work(prediction: Prediction) -> Work:
     )
 
 
-def pace(batch_s: float, *, cpu_s: float = 0.0, start_s: float = 0.0, load_bytes_s: float = math.inf) -> Paces:
+def pace(
+    batch_s: float, *, cpu_s: float = 0.0, start_s: float = 0.0, load_bytes_s: float = math.inf, fill_s: float = 0.0
+) -> Paces:
     """Training and validation go equally fast."""
-    one = Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s)
+    one = Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s, fill_s=fill_s)
     return Paces(train=one, val=one)
 
 
@@ -174,6 +176,12 @@ def test_opening_batches_is_paid_once_for_training_and_once_for_every_validation
     )
     assert together == pytest.approx(100.0 * (1 + 3), rel=1e-4)
     assert apart == pytest.approx(100.0 * (3 + 3), rel=1e-4)
+
+
+def test_filling_the_cache_of_a_packed_run_is_paid_whenever_its_batches_are_opened(work: Work, plans: RunPlans) -> None:
+    packed = replace(plans, train=replace(plans.train, mode="packed"), val=None)
+    alone = replace(work, val_pilot=None, val_schedule=None)
+    assert train_cost(alone, packed, pace(0.0, fill_s=100.0)).seconds == pytest.approx(100.0, rel=1e-3)
 
 
 def test_bringing_all_rows_into_memory_is_paid_before_the_first_batch(work: Work, plans: RunPlans) -> None:
