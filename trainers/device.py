@@ -47,6 +47,15 @@ def own_threads(cluster: ClusterConfig, world_size: int) -> int:
     return cluster.threads or max(1, cores() // here)
 
 
+def seed_torch(key: int, device: torch.device) -> None:
+    """Let torch draw on ``device`` what it draws after ``torch.manual_seed(key)``."""
+    if device.type == "cpu":
+        # torch.manual_seed notes a stack trace for every kind of device that is not in use, 0.26 ms each time.
+        torch.default_generator.manual_seed(key)
+    else:
+        torch.manual_seed(key)
+
+
 @contextmanager
 def exact_torch(device: torch.device, threads: int) -> Iterator[None]:
     """Run the block deterministically on ``threads`` threads (0: one per core); torch is as it was afterwards.

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_steps_are_those_of_torch_bit_by_bit(name: str, kind: type[torch.optim.O
         torch.manual_seed(0)
         layer = nn.Linear(3, 2)
         config = TrainerConfig.model_validate({"optimizer": name, "lr": 0.1, "weight_decay": 0.01})
-        theirs = {"lr": 0.1, "weight_decay": 0.01}
+        theirs: Any = {"lr": 0.1, "weight_decay": 0.01}
         optimizer = new_optimizer(layer.named_parameters(), config) if ours else kind(layer.parameters(), **theirs)
         for _ in range(3):
             optimizer.zero_grad(set_to_none=True)
