@@ -24,6 +24,11 @@ T = TypeVar("T")
 _CALL_S = 60.0  # longest wait for one answer of the job server
 _LOST_S = 60.0  # and for a server that does not answer at all, once the job is sent
 _POLL_S = 1.0
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +68,17 @@ def submit(
     show(f"job {job} on {address}; its page: {address.rstrip('/')}/#/jobs/{job}\n")
     try:
         return _follow(client, address, job, show)
-    except KeyboardInterrupt:
-        raise StoppedFollowingError(
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        left = (
             f"job {job} goes on without being followed; see it with `ray job logs {job} --follow --address {address}`, "
             f"end it with `ray job stop {job} --address {address}`"
-        ) from None
+        )
+        if isinstance(error, KeyboardInterrupt):
+            raise StoppedFollowingError(left) from None
+        show(f"{left}\n")  # SIGTERM
+        raise
 
 
 def _client(address: str) -> "JobSubmissionClient":
@@ -78,7 +89,7 @@ def _client(address: str) -> "JobSubmissionClient":
         from ray.job_submission import JobSubmissionClient
 
         client = _within(_CALL_S, lambda: JobSubmissionClient(address))
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every file that is packed
         return client
     except (OSError, RuntimeError, ValueError, ImportError) as error:

@@ -78,7 +78,9 @@ def launch(
 
 
 def _absolute(run: RunConfig) -> RunConfig:
-    return run.model_copy(update={"store": run.store.absolute(), "out": run.out.absolute()})
+    cache = run.cluster.store_cache
+    cluster = run.cluster.model_copy(update={"store_cache": None if cache is None else cache.absolute()})
+    return run.model_copy(update={"store": run.store.absolute(), "out": run.out.absolute(), "cluster": cluster})
 
 
 def _refuse_early(job: Training) -> None:

@@ -175,6 +175,21 @@ def test_a_training_whose_worker_was_killed_ends_with_the_same_bytes_when_it_is_
     assert {state_bytes(job.run) for job in jobs} == {state_bytes(jobs[0].run)}
 
 
+def test_workers_that_copy_the_store_to_their_machine_end_with_the_same_bytes(
+    store: Path, gang: Gang, tmp_path: Path
+) -> None:
+    def job(name: str, **cluster: Any) -> Job:
+        trainer = {"epochs": 1, "threads": 1, "device": "cpu"}
+        return Job(run=run_config(store, tmp_path / name, trainer=trainer, cluster=cluster), world_size=2)
+
+    in_place, copied = job("in-place"), job("copied", store_cache=str(tmp_path / "cache"))
+    assert gang.train_all(in_place, copied) == [[0, 0], [0, 0]]
+    assert state_bytes(copied.run) == state_bytes(in_place.run)
+    (copy,) = (tmp_path / "cache").glob("*.gs")
+    assert Store.open(copy).fingerprint == Store.open(store).fingerprint
+    assert read_outcome(copied.run).stages["check"].skipped  # the copy was checked when it was made
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4)])
 def test_another_number_of_workers_goes_on_at_the_first_batch_that_nobody_took(
     store: Path, gang: Gang, tmp_path: Path, before: int, after: int

@@ -26,6 +26,7 @@ from graphsys.trainers.pipeline.stage_cut import StageCut, equal_cut
 from graphsys.trainers.pipeline.training import PipelineTraining
 from graphsys.trainers.resume import forget
 from graphsys.trainers.run_folder import RunFolder, write_config
+from graphsys.trainers.worker_store import worker_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ def train_worker(
     shape = Shape.of(run)
     shape.check_world_size(world_size)
     links = Links(shape, rank, run.cluster.timeout)
-    job = open_training(run, overwrite=overwrite)
+    job = open_training(run, overwrite=overwrite, place=worker_store(run, progress))
     links.share(None, 0)  # every process has seen the same checkpoints before any is written or removed
     if job.finished:
         return {}
