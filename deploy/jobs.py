@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import ClusterError, ConfigError, first_line
+from graphsys.core.errors import ClusterError, ConfigError, DetachedError, first_line
 from graphsys.deploy.bundle import entrypoint, fill_bundle, unpack_wheel
 from graphsys.deploy.ray_session import answer_or_refuse
 
@@ -41,10 +41,6 @@ class JobOutcome:
     log: str
 
 
-class StoppedFollowingError(KeyboardInterrupt):
-    """Ctrl-C came while a log was followed; the job goes on."""
-
-
 def submit(
     run: RunConfig, address: str, show: Callable[[str], None], *, wheel: Path | None = None, as_json: bool = False
 ) -> JobOutcome:
@@ -60,7 +56,7 @@ def submit(
         ConfigError: The address does not answer, or refuses the job.
         InputError: There is no such wheel.
         ClusterError: The job server was lost.
-        StoppedFollowingError: Ctrl-C; the message says how to go on.
+        DetachedError: Ctrl-C or SIGTERM came while the log was followed; the message says how to go on.
     """
     with _bundle(run, wheel) as environment:
         client = _client(address)
@@ -71,14 +67,11 @@ def submit(
     except BaseException as error:
         if isinstance(error, Exception):
             raise
-        left = (
+        raise DetachedError(
             f"job {job} goes on without being followed; see it with `ray job logs {job} --follow --address {address}`, "
-            f"end it with `ray job stop {job} --address {address}`"
-        )
-        if isinstance(error, KeyboardInterrupt):
-            raise StoppedFollowingError(left) from None
-        show(f"{left}\n")  # SIGTERM
-        raise
+            f"end it with `ray job stop {job} --address {address}`",
+            terminated=not isinstance(error, KeyboardInterrupt),
+        ) from None
 
 
 def _client(address: str) -> "JobSubmissionClient":
