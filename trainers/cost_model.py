@@ -82,6 +82,7 @@ class Work:
     cores: int
     disk: DiskSpeed
     engine: EngineSpeed
+    workers: int = 1  # that share this machine, whose cores and speeds above are those of one of them
 
     @property
     def index_nbytes(self) -> int:
@@ -312,7 +313,9 @@ def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
     for split, pace in zip(splits_of(work, plans), (paces.train, paces.val), strict=False):
         assert pace is not None
         start_s = pace.start_s + split.start_bytes / work.disk.read_bytes_s
-        seconds += split.starts * start_s + split.read * pace.batch_s
+        # The rehearsal had the disk to itself.
+        reading_s = split.step_bytes / work.disk.read_bytes_s if work.workers > 1 else 0.0
+        seconds += split.starts * start_s + split.read * max(pace.batch_s, reading_s)
     return seconds
 
 

@@ -18,6 +18,7 @@ from graphsys.trainers.pipeline.cut_file import ensure_cut
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
 from graphsys.trainers.pipeline.planning import Scene
+from graphsys.trainers.pipeline.returned import return_memory
 from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
 from graphsys.trainers.pipeline.scoring import Scorer
@@ -122,6 +123,7 @@ def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None)
         cut = links.share(None, 0)
         table = read_partition(run, links.shape, store.fingerprint)
     assert cut is not None, "process 0 has one"
+    return_memory()
     runtime = assemble(
         scene.model,
         scene.data,
@@ -133,6 +135,7 @@ def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None)
         allocate=Buffers(run.out, run.memory, job.device).allocate,
         device=job.device,
     )
+    return_memory()
     return _Process(runtime=runtime, table=table, data=scene.data)
 
 
