@@ -16,6 +16,7 @@ from helpers.refusals import assert_refused
 from graphsys.cli.main import main
 from graphsys.core.config import RunConfig
 from graphsys.storage.manifest import open_sealed_json
+from graphsys.storage.store import Store
 from graphsys.storage.verify import verify
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.pipeline.traffic import graph_parallel_nbytes, pipeline_nbytes, reduce_nbytes
@@ -145,10 +146,12 @@ def test_a_plan_tries_every_way_count_and_says_which_to_take_and_why(
     assert (plan["run"]["stages"], plan["run"]["ways"], plan["workers"]) == (2, 2, 4)
     assert plan["recommended"]["stages"] * plan["recommended"]["ways"] == 4
     assert plan["reason"].startswith("fastest, ")
+    assert plan["split_bytes"] > 100 * Store.open(store).edge_types[("node", "to", "node")]["num_edges"]
     assert main(["plan", str(path), "--quiet"]) == 0
     shown = capsys.readouterr().out
     assert "hybrid (the run's" in shown
     assert "Stages of 2 x 2: bytes per process" in shown
+    assert "Before training, METIS takes about" in shown
     assert "(stages x ways): fastest, " in shown
 
 
