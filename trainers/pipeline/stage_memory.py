@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from graphsys.trainers.pipeline.links import MOST_SENDING
 from graphsys.trainers.pipeline.network import GraphSplit, NetworkShape
 
 _FLOAT, _INDEX, _PLACE = 4, 4, 8  # bytes of a number, of an edge's end, of a node's place
@@ -54,6 +55,7 @@ def _of_way(network: NetworkShape, split: GraphSplit, layers: range, way: int) -
     kept = sum(network.kept_bytes[part] for part in parts)
     columns = _WORKING * widest + (network.num_features if is_first else network.row_channels)
     columns += 0 if is_last else _RECEIVING * network.row_channels
+    columns += 0 if is_first and is_last else MOST_SENDING * network.row_channels
     return StageMemory(
         histories=buffers * (nodes + mirrors) * messages * _FLOAT,
         inputs=nodes * network.row_channels * _FLOAT,
