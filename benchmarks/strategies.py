@@ -40,6 +40,7 @@ from graphsys.storage.store import Store
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.model_factory import build_layered_model
 from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.kept import load_kernels
 from graphsys.trainers.pipeline.network import GraphSplit, NetworkShape
 from graphsys.trainers.pipeline.partition_file import ensure_partition
 from graphsys.trainers.pipeline.shape import Shape
@@ -195,6 +196,10 @@ def member(run: RunConfig, shape: Shape, rank: int, work: Path) -> None:
         store = FileStore(str(work / "rendezvous"), shape.world_size)
         limit = timedelta(seconds=_LIMIT_S)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=shape.world_size, timeout=limit)
+    store = Store.open(run.store)
+    info = store.node_type()
+    model = build_layered_model(run.model, info.num_features, info.num_classes, seed=run.trainer.seed)
+    load_kernels(model, info.num_features)
     with most_memory() as peak:
         train_worker(run, rank=rank, world_size=shape.world_size)
     (work / f"memory-{rank}").write_text(str(peak[0]))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -22,27 +23,50 @@ def kept_bytes(model: LayeredModel, num_features: int) -> tuple[int, ...]:
     return tuple((more - less) // (_MANY - _FEW) for less, more in zip(few, many, strict=True))
 
 
+def load_kernels(model: LayeredModel, num_features: int) -> None:
+    """Run a few nodes forward and backward, so that what libraries load for it is loaded and no data of a training.
+
+    The model and torch's generator are left as they are.
+    """
+    model = copy.deepcopy(model)
+    with _drawing_apart(model), torch.enable_grad():
+        outputs = _forward(model, _features(model, num_features, _FEW), lambda: None)
+        torch.autograd.backward([outputs], [torch.ones_like(outputs)])
+
+
 def _kept(model: LayeredModel, num_features: int, nodes: int) -> list[int]:
-    device = next(model.parameters()).device
-    model.train()
-    count = _Count(list(model.parameters()))
+    features = _features(model, num_features, nodes)
+    count = _Count([*model.parameters(), features])
     with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        _drawing_apart(model),
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(count.pack, lambda held: held),
     ):
-        features = torch.zeros(nodes, num_features, device=device)
-        degree = torch.ones(nodes, dtype=torch.int32, device=device)
-        count.ignore(features, degree)
-        x, shared = model.encode(features)
-        for index in range(model.num_layers):
-            count.parts.append(0)
-            layer, rows = model.layer(index), NodeRows(x=x, shared=shared, in_degree=degree)
-            prepared = layer.prepare(rows)
-            x = layer.update(_summed(layer.messages(prepared, rows)), prepared, rows)
-        count.parts.append(0)
-        model.decode(x)
+        _forward(model, features, lambda: count.parts.append(0))
     return count.parts
+
+
+def _features(model: LayeredModel, num_features: int, nodes: int) -> Tensor:
+    return torch.zeros(nodes, num_features, device=next(model.parameters()).device)
+
+
+def _drawing_apart(model: LayeredModel) -> AbstractContextManager[None]:
+    device = next(model.parameters()).device
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _forward(model: LayeredModel, features: Tensor, next_part: Callable[[], object]) -> Tensor:
+    """Return the outputs of nodes that hear themselves alone; ``next_part`` is called between the parts."""
+    model.train()
+    degree = torch.ones(features.shape[0], dtype=torch.int32, device=features.device)
+    x, shared = model.encode(features)
+    for index in range(model.num_layers):
+        next_part()
+        layer, rows = model.layer(index), NodeRows(x=x, shared=shared, in_degree=degree)
+        prepared = layer.prepare(rows)
+        x = layer.update(_summed(layer.messages(prepared, rows)), prepared, rows)
+    next_part()
+    return model.decode(x)
 
 
 class _Count:

@@ -15,6 +15,7 @@ from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.cut_file import ensure_cut
+from graphsys.trainers.pipeline.kept import load_kernels
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
 from graphsys.trainers.pipeline.planning import Scene
@@ -90,9 +91,11 @@ def train_worker(
         check.remember(RunFolder(run.out).store_checked)
         step = 0 if job.earlier is None else job.earlier.step
         record_call(RunFolder(run.out).logs, step=step, device=str(job.device))
-    before = rss_bytes()
     with exact_torch(job.device, _threads(run, links)), measure("train") as report:
-        process = _open(job, links, progress, cut)
+        scene = Scene.of(job)
+        load_kernels(scene.model, scene.data.x.shape[1])
+        before = rss_bytes()
+        process = _open(scene, links, progress, cut)
         files = StageFiles(process.runtime, process.table, process.data.x.shape[1])
         val = job.store.split(job.node_type, "val")
         scorer = _scorer(job, process, "val") if val.size else None
@@ -113,9 +116,9 @@ def _threads(run: RunConfig, links: Links) -> int:
     return own_threads(run.cluster, links.shape.world_size)
 
 
-def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None) -> _Process:
+def _open(scene: Scene, links: Links, progress: Progress, cut: StageCut | None) -> _Process:
+    job = scene.job
     run, store = job.run, job.store
-    scene = Scene.of(job)
     if links.rank == 0:
         table = ensure_partition(run, links.shape, scene.data.topology, store.fingerprint, progress)
         cut = links.share(cut or ensure_cut(scene, table, progress), 0)
@@ -161,7 +164,7 @@ def evaluate_worker(
     job = open_training(run)
     checkpoint = final_checkpoint(run.out)
     with exact_torch(job.device, _threads(run, links)):
-        process = _open(job, links, progress, equal_cut(run.num_layers, shape.stages))
+        process = _open(Scene.of(job), links, progress, equal_cut(run.num_layers, shape.stages))
         process.runtime.stage.model.load_state_dict(load_checkpoint(checkpoint).weights)
         found = _scorer(job, process, *SPLITS).score()
     return {name: values for name, values in found.items() if values}

@@ -118,7 +118,7 @@ def test_memory_of_a_stage_is_the_sum_of_what_the_largest_way_holds() -> None:
     assert found.total == found.histories + found.inputs + found.topology + found.weights + found.transients
     first = stage_memory(NETWORK, uneven, range(2))
     # In place of the rows that come from the stage before: the features of its largest chunk, and the encoder.
-    assert first.transients - found.transients == 20 * ((10 - 8) * 4 + 7)
+    assert first.transients - found.transients == 1.5 * 20 * ((10 - 8) * 4 + 7)
 
 
 def test_what_autograd_keeps_is_counted_by_running_the_network() -> None:
