@@ -196,8 +196,7 @@ def member(run: RunConfig, shape: Shape, rank: int, work: Path) -> None:
         store = FileStore(str(work / "rendezvous"), shape.world_size)
         limit = timedelta(seconds=_LIMIT_S)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=shape.world_size, timeout=limit)
-    store = Store.open(run.store)
-    info = store.node_type()
+    info = Store.open(run.store).node_type()
     model = build_layered_model(run.model, info.num_features, info.num_classes, seed=run.trainer.seed)
     load_kernels(model, info.num_features)
     with most_memory() as peak:
