@@ -66,7 +66,8 @@ def cluster_at(address: str, progress: Progress) -> Iterator[Cluster]:
 
 
 def _embedded() -> dict[str, str]:
-    quiet = {"GLOO_SOCKET_IFNAME": "lo"}
+    # Ray lets its workers go behind all other processes of a machine, which on a busy one is next to never.
+    quiet = {"GLOO_SOCKET_IFNAME": "lo", "RAY_worker_niceness": "0"}
     if "ray" in sys.modules and not _token.cache_info().currsize:
         return quiet  # Ray has read the caller's settings, and keeps to them
     # Ray takes the machine's own address, and listens on every interface, unless it is told that there can be no other
