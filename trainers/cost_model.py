@@ -93,6 +93,7 @@ class Work(Ground):
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
     cores: int
+    workers: int = 1  # that share this machine, whose cores and speeds above are those of one of them
 
     @property
     def index_nbytes(self) -> int:
@@ -327,7 +328,9 @@ def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
         # Packed windows hold those rows, and reading them was rehearsed; elsewhere a scan of the store finds them.
         fill_s = pace.fill_s if split.plan.mode == "packed" else split.start_bytes / work.disk.read_bytes_s
         start_s = pace.start_s + fill_s
-        seconds += split.starts * start_s + split.read * pace.batch_s
+        # The rehearsal had the disk to itself.
+        reading_s = split.step_bytes / work.disk.read_bytes_s if work.workers > 1 else 0.0
+        seconds += split.starts * start_s + split.read * max(pace.batch_s, reading_s)
     return seconds
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from graphsys.trainers.objective import resolve_objective, training_nodes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 from graphsys.trainers.run_plans import Pilots, RunPlans
+from graphsys.trainers.worker_share import as_one_of, share_of_disk, share_of_engine, workers_here
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
 STAGES = ("sample", "pack", "train", "evaluate", "embed")
@@ -175,7 +176,8 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
     scene = _Scene.open(run)
     progress.message("planning: sampling a few batches, rehearsing a few steps, timing the disk")
     plans = scene.plans(run)
-    with _open_rehearsal(scene) as (rehearsal, model):
+    workers = workers_here(run)
+    with as_one_of(workers), _open_rehearsal(scene) as (rehearsal, model):
         work = _measure(scene, rehearsal, model, plans.train)
         # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
         others = [mode for mode in MODES if compares and mode != plans.train.mode]
@@ -183,8 +185,10 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
         modes = tuple(found[mode] for mode in MODES if mode in found)
     (chosen,) = (mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
-    inference = infer_cost(work)
-    table = table_cost(work, layer, np.dtype(run.embed.dtype).itemsize)
+    # One process evaluates and embeds, and has the machine to itself.
+    alone = replace(work, workers=1, cores=cores(), disk=disk_speed(run.out), engine=engine_speed(run.out))
+    inference = infer_cost(alone)
+    table = table_cost(alone, layer, np.dtype(run.embed.dtype).itemsize)
     share = 1 - done_steps / max(scene.train.batches_per_epoch * run.trainer.epochs, 1)
     return Prediction(
         run=run,
@@ -308,8 +312,9 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan:
         forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or cores(),
         cores=cores(),
-        disk=disk_speed(run.out),
-        engine=engine_speed(run.out),
+        disk=share_of_disk(disk_speed(run.out), workers_here(run)),
+        engine=share_of_engine(engine_speed(run.out), workers_here(run)),
+        workers=workers_here(run),
     )
 
 

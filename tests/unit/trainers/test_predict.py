@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from graphsys.models.base import BatchModel
 from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
-from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, train_cost
+from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, splits_of, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
@@ -55,6 +56,29 @@ def prediction(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Pred
         patch.setattr(disk_speed, "FILE_BYTES", 8 << 20)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         return predict(run)
+
+
+def test_one_of_two_workers_is_priced_with_its_share_of_batches_cores_and_disk(
+    prediction: Prediction, run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_speed, "FILE_BYTES", 8 << 20)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cores = os.sched_getaffinity(0)
+    cluster = run.cluster.model_copy(update={"num_workers": 2})
+    one = predict(run.model_copy(update={"cluster": cluster}), compares=False)
+    measured = disk_speed.disk_speed(run.out)
+    assert one.work.disk.read_bytes_s == measured.read_bytes_s / 2
+    assert one.work.cores == max(1, len(cores) // 2)
+    assert one.work.schedule.num_batches == -(-prediction.work.schedule.num_batches // 2)
+    assert os.sched_getaffinity(0) == cores
+
+
+def test_workers_that_share_a_disk_read_no_faster_than_it(work: Work, prediction: Prediction) -> None:
+    slow = replace(work, workers=2, disk=replace(work.disk, read_bytes_s=1e4))
+    plans = next(mode.plans for mode in prediction.modes if mode.mode == "packed")
+    assert plans is not None
+    (split, *_) = splits_of(slow, plans)
+    assert train_cost(slow, plans, pace(1e-6)).seconds >= split.read * split.step_bytes / 1e4
 
 
 @pytest.fixture
