@@ -45,6 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         store,
         folder / "run",
         memory=MEMORY,
+        pack={"mode": "packed"},  # what ``auto`` takes depends on the disk's speed at that moment
         sampler={"fanouts": [4, 4], "batch_size": 16},
         trainer={"epochs": 1, "threads": 1, "device": "cpu"},
     )
