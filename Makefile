@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing the pinned dependencies into $(VENV); this takes some minutes the first time."
 	@# torch goes first and alone, by its pin: any other way to ask for it may take a CUDA build of several gigabytes.
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -c constraints.txt -e '.[dgl,dev]'
+	$(PIP) -c constraints.txt -e '.[dgl,dev,uring]'
 	@touch $@
 
 demo: setup  ## Run the main job on a built-in real graph; the results lie in ./demo.

@@ -199,7 +199,12 @@ def changed(problem: Problem, args: argparse.Namespace) -> Problem:
     settings = {name: getattr(args, name) for name in ("epochs", "patience", "lr", "eval_every", "refresh")}
     kept = {} if args.epochs is None else {"patience": None}
     given = {name: value for name, value in settings.items() if value is not None}
-    return replace(problem, trainer=TrainerConfig(**{**problem.trainer.model_dump(), **kept, **given}))
+    layers = {} if args.layers is None else {"num_layers": args.layers}
+    return replace(
+        problem,
+        model=problem.model.model_copy(update=layers),
+        trainer=TrainerConfig(**{**problem.trainer.model_dump(), **kept, **given}),
+    )
 
 
 def main() -> None:
@@ -212,6 +217,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="Epochs of a training; without patience unless it is given.")
     parser.add_argument("--patience", type=int, help="Validations without improvement that end a training.")
     parser.add_argument("--lr", type=float, help="Learning rate.")
+    parser.add_argument("--layers", type=int, help="Layers of the network.")
     parser.add_argument("--eval-every", type=int, help="Epochs between validations.")
     parser.add_argument("--refresh", type=int, help="Epochs between snapshots.")
     parser.add_argument("--threads", type=int, default=1, help="Torch threads.")

@@ -33,16 +33,19 @@ from graphsys.core.config import RunConfig, parse_run
 from graphsys.core.machine import cores
 from graphsys.core.progress import SILENT
 from graphsys.core.units import MIB
+from graphsys.storage.manifest import open_sealed_json
+from graphsys.storage.run_file import CUT_NAME
 from graphsys.storage.run_log import LOG_NAME, read_lines
 from graphsys.storage.store import Store
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.model_factory import build_layered_model
 from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.kept import load_kernels
 from graphsys.trainers.pipeline.network import GraphSplit, NetworkShape
 from graphsys.trainers.pipeline.partition_file import ensure_partition
 from graphsys.trainers.pipeline.shape import Shape
 from graphsys.trainers.pipeline.slots import ideal_bubble
-from graphsys.trainers.pipeline.stage_cut import equal_cut
+from graphsys.trainers.pipeline.stage_cut import StageCut
 from graphsys.trainers.pipeline.stage_memory import stage_memory
 from graphsys.trainers.pipeline.traffic import TrafficForecast, count_mirrors, forecast_traffic
 from graphsys.trainers.pipeline.worker import train_worker
@@ -105,6 +108,7 @@ def measure_shape(args: argparse.Namespace, shape: Shape, layers: int) -> Measur
         memory = train_on_processes(run, shape, Path(work))
         lines = [line for line in read_lines(RunFolder(run.out).logs / LOG_NAME) if line["kind"] == "epoch"]
         digest = weights_digest(run)
+        cut = StageCut(bounds=tuple(open_sealed_json(run.out / CUT_NAME)["bounds"]))
     network, split = describe(run, store, table)
     sent = [{name: int(count) for name, count in line["pipeline"]["bytes_sent"].items()} for line in lines]
     foretold = forecast(network, split, shape)
@@ -112,7 +116,6 @@ def measure_shape(args: argparse.Namespace, shape: Shape, layers: int) -> Measur
     if any(epoch != expected for epoch in sent):
         raise SystemExit(f"{shape}: {sent} bytes were sent in the epochs, and the formulas say {expected}")
     busy, wait = (sum(lines[-1]["pipeline"][name]) for name in ("busy_s", "wait_s"))
-    cut = equal_cut(layers, shape.stages)
     return Measured(
         name=_NAMES[shape.stages > 1, shape.ways > 1],
         stages=shape.stages,
@@ -193,6 +196,9 @@ def member(run: RunConfig, shape: Shape, rank: int, work: Path) -> None:
         store = FileStore(str(work / "rendezvous"), shape.world_size)
         limit = timedelta(seconds=_LIMIT_S)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=shape.world_size, timeout=limit)
+    info = Store.open(run.store).node_type()
+    model = build_layered_model(run.model, info.num_features, info.num_classes, seed=run.trainer.seed)
+    load_kernels(model, info.num_features)
     with most_memory() as peak:
         train_worker(run, rank=rank, world_size=shape.world_size)
     (work / f"memory-{rank}").write_text(str(peak[0]))

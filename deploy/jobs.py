@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import ClusterError, ConfigError, first_line
+from graphsys.core.errors import ClusterError, ConfigError, DetachedError, first_line
 from graphsys.deploy.bundle import entrypoint, fill_bundle, unpack_wheel
 from graphsys.deploy.ray_session import answer_or_refuse
 
@@ -24,6 +24,11 @@ T = TypeVar("T")
 _CALL_S = 60.0  # longest wait for one answer of the job server
 _LOST_S = 60.0  # and for a server that does not answer at all, once the job is sent
 _POLL_S = 1.0
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +39,6 @@ class JobOutcome:
     status: str  # SUCCEEDED, FAILED, STOPPED
     exit_code: int
     log: str
-
-
-class StoppedFollowingError(KeyboardInterrupt):
-    """Ctrl-C came while a log was followed; the job goes on."""
 
 
 def submit(
@@ -55,7 +56,7 @@ def submit(
         ConfigError: The address does not answer, or refuses the job.
         InputError: There is no such wheel.
         ClusterError: The job server was lost.
-        StoppedFollowingError: Ctrl-C; the message says how to go on.
+        DetachedError: Ctrl-C or SIGTERM came while the log was followed; the message says how to go on.
     """
     with _bundle(run, wheel) as environment:
         client = _client(address)
@@ -63,10 +64,13 @@ def submit(
     show(f"job {job} on {address}; its page: {address.rstrip('/')}/#/jobs/{job}\n")
     try:
         return _follow(client, address, job, show)
-    except KeyboardInterrupt:
-        raise StoppedFollowingError(
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        raise DetachedError(
             f"job {job} goes on without being followed; see it with `ray job logs {job} --follow --address {address}`, "
-            f"end it with `ray job stop {job} --address {address}`"
+            f"end it with `ray job stop {job} --address {address}`",
+            terminated=not isinstance(error, KeyboardInterrupt),
         ) from None
 
 
@@ -78,7 +82,7 @@ def _client(address: str) -> "JobSubmissionClient":
         from ray.job_submission import JobSubmissionClient
 
         client = _within(_CALL_S, lambda: JobSubmissionClient(address))
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every file that is packed
         return client
     except (OSError, RuntimeError, ValueError, ImportError) as error:

@@ -78,7 +78,9 @@ def launch(
 
 
 def _absolute(run: RunConfig) -> RunConfig:
-    return run.model_copy(update={"store": run.store.absolute(), "out": run.out.absolute()})
+    cache = run.cluster.store_cache
+    cluster = run.cluster.model_copy(update={"store_cache": None if cache is None else cache.absolute()})
+    return run.model_copy(update={"store": run.store.absolute(), "out": run.out.absolute(), "cluster": cluster})
 
 
 def _refuse_early(job: Training) -> None:
@@ -192,11 +194,14 @@ def _trainer(run: RunConfig, folder: Path) -> Any:
 
 def _lost(run: RunConfig, error: Exception) -> ClusterError:
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    last = [f"worker {rank}: {_last_line(failure)}" for rank, failure in sorted(failures.items())]
-    what = "; ".join(last) or _last_line(error)
+    last = "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in sorted(failures.items()))
+    why = (
+        f"although its workers were started {run.cluster.max_failures} more times (cluster.max_failures): {last}"
+        if last
+        else f"because the cluster was lost: {_last_line(error).rstrip('.')}"
+    )
     return ClusterError(
-        f"{run.out}: training broke off although its workers were started {run.cluster.max_failures} more times "
-        f"(cluster.max_failures): {what}. Run the same command again to go on from the newest checkpoint"
+        f"{run.out}: training broke off {why}. Run the same command again to go on from the newest checkpoint"
     )
 
 

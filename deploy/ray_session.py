@@ -66,12 +66,15 @@ def cluster_at(address: str, progress: Progress) -> Iterator[Cluster]:
 
 
 def _embedded() -> dict[str, str]:
-    quiet = {"GLOO_SOCKET_IFNAME": "lo"}
+    # Ray lets its workers go behind all other processes of a machine, which on a busy one is next to never.
+    quiet = {"GLOO_SOCKET_IFNAME": "lo", "RAY_worker_niceness": "0"}
     if "ray" in sys.modules and not _token.cache_info().currsize:
         return quiet  # Ray has read the caller's settings, and keeps to them
-    # Ray listens on every interface, whatever it is told; who calls is asked for a token that only the session's
-    # processes know. Without these two Ray would leave one in the home folder, for later clusters to ask for.
-    return {**quiet, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+    # Ray takes the machine's own address, and listens on every interface, unless it is told that there can be no other
+    # machine, as it is on macOS. Other users of this one are asked for a token that only the session's processes know.
+    # Without these two Ray would leave one in the home folder, for later clusters to ask for.
+    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    return {**quiet, **alone, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
 
 
 @cache
@@ -139,7 +142,7 @@ def _initialised(**arguments: Any) -> Iterator[Cluster]:
     with _own_signals():
         try:
             context = ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False, namespace="graphsys")
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises a bare one when its processes start too slowly
             raise _unusable(arguments["address"], error) from error
     try:
         count: Callable[[], dict[str, float]] = ray.cluster_resources

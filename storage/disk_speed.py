@@ -23,8 +23,8 @@ FILE_BYTES = 128 * MIB
 MAX_AGE = timedelta(days=30)
 _FREE_SHARE = 8  # of the free space, as a divisor: the most that the test file takes
 _BLOCK_BYTES = 4 * MIB
-_RANDOM_READS = 512
-_READERS = 4  # reads in flight, as the loader keeps them
+_RANDOM_READS = 4096
+_READERS = 32  # reads in flight, as a gather keeps them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

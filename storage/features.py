@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from graphsys.storage.direct import PAGE, Bytes, DirectFile, align_down, align_u
 from graphsys.storage.extent_reads import read_extents
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.jit import njit
+from graphsys.storage.ring import Ring, open_ring
 from graphsys.storage.row_extents import RowExtents
 from graphsys.storage.stream import LINE_NBYTES, fence, stream_row, streams
 
@@ -25,6 +26,8 @@ from graphsys.storage.stream import LINE_NBYTES, fence, stream_row, streams
 GATHER_GAP = 16 * KIB
 GATHER_EXTENT = 128 * KIB
 GATHER_THREADS = 32  # reads in flight; a device reaches its rate only with many
+GATHER_RINGS = 2  # of io_uring: each has one thread, which copies rows while the others' reads are under way
+_PARTS_PER_THREAD = 4
 SCAN_GAP = 256 * KIB
 SCAN_EXTENT = 8 * MIB
 _SCAN_BUFFERS = 3  # two reads in flight while the consumer has the third
@@ -104,18 +107,34 @@ class DirectFeatures:
 
     Args:
         array: [N, D] float32.
-        threads: reads in flight.
+        threads: reads in flight, where they go through threads.
+        rings: whether reads go through io_uring where it can be had.
     """
 
-    def __init__(self, array: FlatArray, *, threads: int = GATHER_THREADS) -> None:
+    def __init__(self, array: FlatArray, *, threads: int = GATHER_THREADS, rings: bool = True) -> None:
         self.count = ReadCount()
         self._extents = RowExtents.of(array, gap=GATHER_GAP, extent=GATHER_EXTENT)
         self._file = DirectFile(array.path)
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="graphsys-features")
+        self._rings = self._open_rings() if rings and self._file.direct else []
+        workers = len(self._rings) or threads
+        # More parts than threads, so that one slow read does not leave the others idle; a ring has none idle.
+        self._parts = workers if self._rings else _PARTS_PER_THREAD * workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="graphsys-features")
+        self._free_rings: SimpleQueue[Ring] = SimpleQueue()
+        for ring in self._rings:
+            self._free_rings.put(ring)
         self._buffers: SimpleQueue[Bytes] = SimpleQueue()
-        for _ in range(threads):
+        for _ in range(workers):
             self._buffers.put(aligned_empty(self._extents.buffer_nbytes))
+
+    @property
+    def engine(self) -> Literal["io_uring", "threads"]:
+        """What keeps reads in flight."""
+        return "io_uring" if self._rings else "threads"
+
+    def _open_rings(self) -> list[Ring]:
+        opened = (open_ring(self._extents.buffer_nbytes) for _ in range(GATHER_RINGS))
+        return [ring for ring in opened if ring is not None]
 
     def gather(self, node: NodeIds, out: Features) -> None:
         """See :meth:`FeatureReader.gather`."""
@@ -123,10 +142,10 @@ class DirectFeatures:
         ascending, order = _sorted(node)
         first = self._extents.split(ascending)
         num_extents = first.shape[0] - 1
-        # More parts than threads, so that one slow read does not leave the others idle.
-        cuts = np.linspace(0, num_extents, min(4 * self._threads, num_extents) + 1).astype(np.int64)
+        cuts = np.linspace(0, num_extents, min(self._parts, num_extents) + 1).astype(np.int64)
+        gather_part = self._gather_by_ring if self._rings else self._gather_part
         tasks = [
-            self._pool.submit(self._gather_part, first[start : stop + 1], ascending, order, out)
+            self._pool.submit(gather_part, first[start : stop + 1], ascending, order, out)
             for start, stop in pairwise(cuts)
         ]
         wait(tasks)  # all of them, also after a failure: they write into the caller's buffer
@@ -148,6 +167,22 @@ class DirectFeatures:
             self._buffers.put(buffer)
         return read_bytes
 
+    def _gather_by_ring(self, first: NodeIds, ascending: NodeIds, order: NodeIds, out: Features) -> int:
+        ring = self._free_rings.get()
+        try:
+            done, read_bytes = ring.read_extents(self._file.fileno, first, ascending, order, out)
+        finally:
+            self._free_rings.put(ring)
+        left = np.flatnonzero(~done)
+        if left.shape[0]:
+            buffer = self._buffers.get()
+            try:  # reads that failed: these say why
+                for index in left:
+                    read_bytes += self._gather_extent(first[index : index + 2], ascending, order, buffer, out)
+            finally:
+                self._buffers.put(buffer)
+        return read_bytes
+
     def _gather_extent(self, first: NodeIds, ascending: NodeIds, order: NodeIds, buffer: Bytes, out: Features) -> int:
         place = slice(first[0], first[1])
         rows, read_bytes = self._extents.read(self._file, ascending[place], buffer)
@@ -157,6 +192,9 @@ class DirectFeatures:
     def close(self) -> None:
         """Wait for reads in flight, then close the file."""
         self._pool.shutdown()
+        for ring in self._rings:
+            ring.close()
+        self._rings = []
         self._file.close()
 
     def __enter__(self) -> Self:

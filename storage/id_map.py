@@ -31,6 +31,9 @@ Kind = Literal["identity", "integer", "string"]
 ExternalIds = Any  # [V] int64 array, string pyarrow array, or a sequence of int or str; pyarrow has no types
 Arrays = dict[str, npt.NDArray[Any]]
 
+_INT64 = np.iinfo(np.int64)
+_MOST_DIGITS = 19  # of an int64
+
 
 class IdMap:
     """A node type's ids; arrays may be memory maps.
@@ -197,11 +200,17 @@ def _as_integers(ids: ExternalIds) -> tuple[NodeIds, npt.NDArray[np.bool_]]:
     plain = plain_ids(ids)
     if not is_text(plain):
         return plain, np.ones(plain.shape[0], np.bool_)
-    values = [
-        int(text) if text.removeprefix("-").isdecimal() and len(text) < 19 else None for text in plain.to_pylist()
-    ]
+    values = [_as_integer(text) for text in plain.to_pylist()]
     wanted = np.array([value or 0 for value in values], np.int64)
     return wanted, np.array([value is not None for value in values], np.bool_)
+
+
+def _as_integer(text: str) -> int | None:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > _MOST_DIGITS:
+        return None
+    value = int(text)
+    return value if _INT64.min <= value <= _INT64.max else None
 
 
 @njit

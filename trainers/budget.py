@@ -1,32 +1,16 @@
 """How training and validation share one memory budget and one disk budget."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.types import NodeIds, Topology
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.store import Store
+from graphsys.trainers.choice import choose_pack, in_mode
 from graphsys.trainers.pilot import Pilot, run_pilot
-from graphsys.trainers.plan import PackPlan, resolve_pack
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pilots:
-    """A few batches of each of a run's two schedules."""
-
-    train: Pilot
-    val: Pilot | None  # None without validation nodes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlans:
-    """The plans of a run's two schedules."""
-
-    train: PackPlan
-    val: PackPlan | None  # None without validation nodes
-    together: bool  # whether the batches of both may be open at once
-    pilots: Pilots
+from graphsys.trainers.plan import Mode, PackPlan, resolve_pack
+from graphsys.trainers.run_plans import Pilots, RunPlans
 
 
 def train_schedule(run: RunConfig, node: NodeIds, *, rank: int = 0, world_size: int = 1) -> Schedule:
@@ -74,18 +58,20 @@ def plan_run(
         pilots: Batches sampled already; None samples some.
 
     Raises:
-        MemoryBudgetError, ConfigError: As :func:`graphsys.trainers.plan.resolve_pack`.
+        MemoryBudgetError, ConfigError, DiskError: As :func:`graphsys.trainers.choice.choose_pack`.
     """
     pilots = pilots or run_pilots(run, topology, train, val)
     pilot = pilots.train
-    alone = resolve_pack(run, store, train, topology, pilot=pilot)
+    alone = choose_pack(run, store, train, topology, pilot)
+    run = in_mode(run, alone.mode)
     if val is None or pilots.val is None:
         return RunPlans(train=alone, val=None, together=True, pilots=pilots)
     val_plan = _plan_val(run, store, topology, val, alone, pilots.val)
     disk = run.pack.disk - val_plan.disk_bytes
 
     def plan_train(memory: int) -> PackPlan:
-        return resolve_pack(run, store, train, topology, memory=memory, disk=disk, pilot=pilot)
+        plan = resolve_pack(run, store, train, topology, memory=memory, disk=disk, pilot=pilot)
+        return replace(plan, reason=alone.reason)
 
     try:
         beside = plan_train(run.memory - _open_bytes(val_plan))
@@ -103,15 +89,17 @@ def _plan_val(
     disk = run.pack.disk // 2
     if train.mode != "direct":
         try:
-            return resolve_pack(_in_mode(run, train.mode), store, schedule, topology, disk=disk, pilot=pilot)
+            return resolve_pack(_free(run, train.mode), store, schedule, topology, disk=disk, pilot=pilot)
         except (MemoryBudgetError, ConfigError):
             if train.mode == "memory":
                 raise
-    return resolve_pack(_in_mode(run, "direct"), store, schedule, topology, disk=disk, pilot=pilot)
+    return resolve_pack(_free(run, "direct"), store, schedule, topology, disk=disk, pilot=pilot)
 
 
-def _in_mode(run: RunConfig, mode: str) -> RunConfig:
-    return run.model_copy(update={"pack": run.pack.model_copy(update={"mode": mode, "window": "auto"})})
+def _free(run: RunConfig, mode: Mode) -> RunConfig:
+    """Return the run in another mode, with windows as long as suits it."""
+    moded = in_mode(run, mode)
+    return moded.model_copy(update={"pack": moded.pack.model_copy(update={"window": "auto"})})
 
 
 def _open_bytes(plan: PackPlan) -> int:

@@ -11,11 +11,11 @@ from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import DiskSpeed
 from graphsys.storage.features import GATHER_EXTENT, GATHER_GAP, SCAN_GAP
-from graphsys.trainers.budget import RunPlans
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.rehearsal import Pace, Sampling
+from graphsys.trainers.run_plans import RunPlans
 
 START_NBYTES = 8  # of a node in indptr
 _INSERTED = 0.5  # of the fetched rows, those that enter the cache, about
@@ -57,16 +57,29 @@ class StageCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Ground:
+    """What rows are read from, and how fast: all that is known before anything is rehearsed."""
+
+    num_nodes: int
+    dim: int
+    disk: DiskSpeed
+    engine: EngineSpeed
+
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes of all features."""
+        return self.num_nodes * self.dim * 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Ground):
     """What there is to do: sizes of the graph and of one batch, and how fast the machine is."""
 
     pilot: Pilot
     val_pilot: Pilot | None
     schedule: Schedule
     val_schedule: Schedule | None
-    num_nodes: int
     num_edges: int
-    dim: int
     topology_bytes: int
     layer_dims: tuple[int, ...]  # output columns of each layer
     width: int  # columns of the widest tensor inside a layer
@@ -80,25 +93,19 @@ class Work:
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
     cores: int
-    disk: DiskSpeed
-    engine: EngineSpeed
+    workers: int = 1  # that share this machine, whose cores and speeds above are those of one of them
 
     @property
     def index_nbytes(self) -> int:
         """Bytes of a source id in the store."""
         return (self.topology_bytes - START_NBYTES * (self.num_nodes + 1)) // max(self.num_edges, 1)
 
-    @property
-    def feature_bytes(self) -> int:
-        """Bytes of all features."""
-        return self.num_nodes * self.dim * 4
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """The batches of training or of validation. Counts are fractions: an epoch's last batch may be short."""
 
-    work: Work
+    work: Ground
     pilot: Pilot
     plan: PackPlan
     schedule: Schedule
@@ -198,10 +205,9 @@ class Split:
         rows = self.loaded * self.plan.row_nbytes if self.plan.mode == "packed" else 0.0
         return self.made * self.batch_bytes + rows + (_FRAME + 16 * self.plan.num_slots) * self.plan.num_windows
 
-    @property
-    def sample_s(self) -> float:
-        """Seconds of sampling everything with nothing beside it."""
-        sampling, share = self.work.sampling, self.pilot.mean_edges / max(self.work.pilot.mean_edges, 1)
+    def sample_s(self, work: Work) -> float:
+        """Return the seconds of sampling everything with nothing beside it."""
+        sampling, share = work.sampling, self.pilot.mean_edges / max(work.pilot.mean_edges, 1)
         return self.plan.num_windows * sampling.start_s + self.made * share * sampling.batch_s
 
     @property
@@ -216,6 +222,14 @@ class Split:
     def step_bytes(self) -> float:
         """Bytes that are read for a batch."""
         return self.batch_bytes + _row_reads(self.work, self.plan, self.fetched)[0]
+
+    @property
+    def rows_s(self) -> float:
+        """Seconds that the disk takes to pack everything and to read it with nothing else to do: sampling left out."""
+        disk = self.work.disk
+        nbytes, requests = _row_reads(self.work, self.plan, self.fetched)
+        batch_s = self.batch_bytes / disk.read_bytes_s + max(nbytes / disk.read_bytes_s, requests / disk.random_reads_s)
+        return self.pack_s + self.starts * self.start_bytes / disk.read_bytes_s + self.read * batch_s
 
     @property
     def start_bytes(self) -> float:
@@ -261,7 +275,7 @@ def sample_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     # A pilot that read nothing found the topology in the page cache.
     cold = work.pilot.read_bytes > _WARM * work.topology_bytes
     return StageCost(
-        seconds=sum(split.sample_s * _stretch(split, stretch) for split in splits),
+        seconds=sum(split.sample_s(work) * _stretch(split, stretch) for split in splits),
         device_bytes_read=max(work.topology_bytes - work.pilot.read_bytes, 0) if cold else 0,
         device_bytes_written=written,
         useful_bytes=written,
@@ -303,7 +317,7 @@ def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
 
 def before_training_s(work: Work, plans: RunPlans) -> float:
     """Return the seconds of making the windows that training starts with."""
-    return sum(split.alone * (split.sample_s + split.pack_s) for split in splits_of(work, plans))
+    return sum(split.alone * (split.sample_s(work) + split.pack_s) for split in splits_of(work, plans))
 
 
 def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
@@ -311,21 +325,25 @@ def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
     seconds = 0.0
     for split, pace in zip(splits_of(work, plans), (paces.train, paces.val), strict=False):
         assert pace is not None
-        start_s = pace.start_s + split.start_bytes / work.disk.read_bytes_s
-        seconds += split.starts * start_s + split.read * pace.batch_s
+        # Packed windows hold those rows, and reading them was rehearsed; elsewhere a scan of the store finds them.
+        fill_s = pace.fill_s if split.plan.mode == "packed" else split.start_bytes / work.disk.read_bytes_s
+        start_s = pace.start_s + fill_s
+        # The rehearsal had the disk to itself.
+        reading_s = split.step_bytes / work.disk.read_bytes_s if work.workers > 1 else 0.0
+        seconds += split.starts * start_s + split.read * max(pace.batch_s, reading_s)
     return seconds
 
 
 def _making_s(work: Work, plans: RunPlans) -> float:
     """Return the seconds of making the windows that are made beside training, were nothing else to do."""
-    return sum((1 - split.alone) * (split.sample_s + split.pack_s) for split in splits_of(work, plans))
+    return sum((1 - split.alone) * (split.sample_s(work) + split.pack_s) for split in splits_of(work, plans))
 
 
 def _busy_s(work: Work, plans: RunPlans, paces: Paces) -> float:
     """Return the seconds that all cores need for training and for the windows that are made meanwhile."""
     splits = splits_of(work, plans)
     steps = sum(split.read * pace.cpu_s for split, pace in zip(splits, (paces.train, paces.val), strict=False) if pace)
-    making = sum((1 - split.alone) * (split.sample_s * work.sample_threads + split.pack_s) for split in splits)
+    making = sum((1 - split.alone) * (split.sample_s(work) * work.sample_threads + split.pack_s) for split in splits)
     return (steps + making) / work.cores
 
 
@@ -338,10 +356,10 @@ def _stretch(split: Split, beside: float) -> float:
     return split.alone + (1 - split.alone) * beside
 
 
-def _row_reads(work: Work, plan: PackPlan, rows: float) -> tuple[float, float]:
+def _row_reads(work: Ground, plan: PackPlan, rows: float) -> tuple[float, float]:
     """Bytes and requests that the rows of one batch take from the store, beside its window."""
     if plan.mode == "packed" or rows < 1:
-        return 0.0, 1
+        return 0.0, 0
     row = work.dim * 4
     wanted = min(rows / work.num_nodes, 1 - 1e-9)
     # Between two wanted rows lie k others with chance wanted * other^k; up to ``reach`` of them are read over.
@@ -352,7 +370,7 @@ def _row_reads(work: Work, plan: PackPlan, rows: float) -> tuple[float, float]:
     return min(nbytes + requests * _PAGE, work.feature_bytes + requests * _PAGE), requests
 
 
-def _scan_bytes(work: Work, rows: float) -> int:
+def _scan_bytes(work: Ground, rows: float) -> int:
     """Bytes that a scan reads to meet ``rows`` accesses, some of them to the same node."""
     distinct = work.num_nodes * -math.expm1(-rows / work.num_nodes)
     return int(min(work.feature_bytes, distinct * (work.dim * 4 + SCAN_GAP)))

@@ -29,6 +29,7 @@ from graphsys.trainers.process_team import ProcessTeam
 from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.team import Team
 from graphsys.trainers.window_files import remove_windows
+from graphsys.trainers.worker_store import worker_store
 
 _CLAIM_S = 60.0  # a worker that was killed, and its producer, have let go of their windows by then
 _CLAIM_EVERY_S = 0.2
@@ -56,7 +57,7 @@ def train_worker(run: RunConfig, *, rank: int, world_size: int, progress: Progre
     run = with_own_threads(run, world_size)
     windows = RunFolder(run.out).windows("train", rank=rank, world_size=world_size)
     with _claimed_soon(windows.parent) as claim:
-        job = _open_together(run, team)
+        job = _open_together(run, team, worker_store(run, progress))
         if job.finished:
             return {}
         check_workers(run, job.store, world_size)
@@ -94,9 +95,9 @@ def with_own_threads(run: RunConfig, world_size: int) -> RunConfig:
     return run.model_copy(update={"trainer": trainer, "sampler": sampler})
 
 
-def _open_together(run: RunConfig, team: Team) -> Training:
-    """Open the run; all workers go on from the same checkpoint."""
-    job = open_training(run)
+def _open_together(run: RunConfig, team: Team, place: Path) -> Training:
+    """Open the run, whose store lies at ``place``; all workers go on from the same checkpoint."""
+    job = open_training(run, place=place)
     step = -1 if job.earlier is None else job.earlier.step
     if (led := team.told(lambda: step)) != step:
         raise DiskError(

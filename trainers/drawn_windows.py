@@ -98,7 +98,14 @@ def sample_some(
 
 
 def draw_window(
-    path: Path, batches: Sequence[DrawnBatch], plan: PackPlan, *, fetched: float, num_nodes: int, dim: int
+    path: Path,
+    batches: Sequence[DrawnBatch],
+    plan: PackPlan,
+    *,
+    fetched: float,
+    num_nodes: int,
+    dim: int,
+    initial_rows: int = 0,
 ) -> Window:
     """Write a window as ``plan`` has it and open it.
 
@@ -106,6 +113,7 @@ def draw_window(
         fetched: rows of a batch that the cache does not hold.
         num_nodes: nodes of the graph (N).
         dim: columns of the features (D).
+        initial_rows: rows that the cache starts with; at most the plan's slots, and none where it packs no rows.
 
     Raises:
         DiskError: The folder cannot be written, or the disk is full.
@@ -124,8 +132,11 @@ def draw_window(
         has_residency=packs,
         has_rows=plan.mode == "packed",
         narrow_ids=num_nodes <= NARROW_IDS,
+        num_initial_rows=initial_rows,
     )
     slots = np.full(header.num_slots, -1, np.int64) if packs else None
+    if slots is not None:
+        slots[:initial_rows] = np.arange(initial_rows)
     rng = np.random.default_rng(0)
     held = rng.permutation(plan.num_slots)[: int(_INSERTED * fetched * len(batches))].astype(np.int32)
     largest = max(batch.sampled.num_nodes for batch in batches)
@@ -142,6 +153,10 @@ def draw_window(
             num_rows = residency.fetch_node.shape[0] if residency is not None and header.has_rows else 0
             rows = drawn[:num_rows] if header.has_rows else None
             writer.add(sampled, y=batch.y, residency=residency, rows=rows)
+        if initial_rows:
+            start = writer.begin_initial_rows()
+            for first in range(0, initial_rows, largest):
+                writer.write_rows(start, first, drawn[: initial_rows - first])
         writer.close(slots, slots)
     return Window.open(path, None)
 

@@ -1,12 +1,14 @@
 """Opens a run for training: all refusals that need no look into the store's arrays, then the check of those arrays."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from graphsys.core.cluster_config import check_chunks
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError
+from graphsys.core.metrics import StageReport
 from graphsys.core.progress import Progress
 from graphsys.models.base import BatchModel
 from graphsys.models.layered import LayeredModel
@@ -61,15 +63,18 @@ class Training:
         Raises:
             CorruptError: One is not; the message names file, chunk and offset.
         """
+        if self.store.path != self.run.store:  # a copy, which was checked when it was taken
+            return StoreCheck(store=self.store.fingerprint, marks={}, report=StageReport(name="check", skipped=True))
         names = training_arrays(self.store, self.node_type, features=features)
         return check_arrays(self.run, self.store, names, progress)
 
 
-def open_training(run: RunConfig, *, overwrite: bool = False) -> Training:
+def open_training(run: RunConfig, *, overwrite: bool = False, place: Path | None = None) -> Training:
     """Open the run; no array of its store is read.
 
     Args:
         overwrite: Ignore a training that the folder holds.
+        place: Where a copy of the store lies whose arrays were checked; None reads it in place.
 
     Raises:
         StaleArtefactError: The folder holds a training of another store or with other settings.
@@ -77,7 +82,7 @@ def open_training(run: RunConfig, *, overwrite: bool = False) -> Training:
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
     """
     device = resolve_device(run.trainer)
-    store = Store.open(run.store)
+    store = Store.open(place or run.store)
     info = store.node_type(run.task.node_type)
     objective = resolve_objective(run.task, info)
     if run.trainer.strategy == "pipeline":

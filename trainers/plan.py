@@ -1,7 +1,7 @@
-"""Which mode a run trains in, how large its windows are and how many rows it keeps in memory.
+"""How large the windows of a run in a given mode are and how many rows it keeps in memory.
 
 Every choice follows from the run's config, the store and a few sampled batches, never from the free memory or the speed
-of the machine, so that a rerun finds the same windows.
+of the machine, so that a rerun finds the same windows. Which mode that is, ``choice.py`` says.
 """
 
 from dataclasses import asdict, dataclass
@@ -21,8 +21,6 @@ from graphsys.trainers.pilot import Pilot, run_pilot
 Mode = Literal["packed", "cached", "direct", "memory"]
 
 MAX_WINDOW_BATCHES = 1000  # Ginex plans about as many at once; the gain of more is small
-MIN_PACKED_BATCHES = 10  # below that a scan of all features serves too few batches
-MEMORY_MODE_SHARE = 0.8  # of the budget that features, topology and buffers may take in mode auto
 PLANNING_SHARE = 1 / 3  # of the budget that planning a window may take
 READ_AHEAD = 4  # batches read before they are needed, where memory allows
 MIN_READ_AHEAD = 2  # one is read while another is assembled
@@ -74,7 +72,7 @@ def resolve_pack(
     disk: int | None = None,
     pilot: Pilot | None = None,
 ) -> PackPlan:
-    """Return the plan of a schedule's batches, within the memory and disk budgets.
+    """Return the plan of a schedule's batches in the run's mode, which is not auto, within memory and disk budgets.
 
     Args:
         topology: in-edges among the nodes of ``run.task.node_type``.
@@ -94,27 +92,15 @@ def resolve_pack(
         memory=run.memory if memory is None else memory,
         disk=run.pack.disk if disk is None else disk,
     )
-    if run.pack.mode != "auto":
-        return scene.plan(run.pack.mode, f"pack.mode is {run.pack.mode}")
-    return _choose(scene)
+    if run.pack.mode == "auto":
+        raise ValueError("pack.mode is auto; choose_pack chooses one")
+    return scene.plan(run.pack.mode, f"pack.mode is {run.pack.mode}")
 
 
-def _choose(scene: "_Scene") -> PackPlan:
-    wanted = scene.memory_mode_bytes
-    if wanted <= MEMORY_MODE_SHARE * scene.memory:
-        return scene.plan("memory", f"features, topology and buffers take {format_bytes(wanted)} of the memory budget")
-    too_big = f"features, topology and buffers take {format_bytes(wanted)}, more than the memory budget holds"
-    try:
-        packed = scene.plan("packed", too_big)
-    except ConfigError as error:
-        # Only the disk is too small for packed windows; rows can still come from the store.
-        refusal = str(error)
-    else:
-        if packed.window_batches >= min(MIN_PACKED_BATCHES, scene.schedule.num_batches):
-            return packed
-        refusal = f"a packed window would hold {packed.window_batches} batches only"
-    mode: Mode = "cached" if scene.num_slots()[0] else "direct"
-    return scene.plan(mode, f"{too_big}; {refusal}")
+def memory_mode_nbytes(run: RunConfig, store: Store, schedule: Schedule, pilot: Pilot) -> int:
+    """Return the bytes that a run in mode memory takes: features, topology and the buffers of its batches."""
+    scene = _Scene(run=run, store=store, schedule=schedule, pilot=pilot, memory=run.memory, disk=run.pack.disk)
+    return scene.memory_mode_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import sealed_json
 from graphsys.storage.run_file import PLAN_NAME
 from graphsys.storage.store import Store
-from graphsys.trainers.budget import Pilots, RunPlans, plan_run, run_pilots, train_schedule, val_schedule
+from graphsys.trainers.budget import plan_run, run_pilots, train_schedule, val_schedule
+from graphsys.trainers.choice import in_mode
 from graphsys.trainers.cost_model import (
     Paces,
     Split,
@@ -42,6 +43,8 @@ from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
+from graphsys.trainers.run_plans import Pilots, RunPlans
+from graphsys.trainers.worker_share import as_one_of, share_of_disk, share_of_engine, workers_here
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
 STAGES = ("sample", "pack", "train", "evaluate", "embed")
@@ -173,7 +176,8 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
     scene = _Scene.open(run)
     progress.message("planning: sampling a few batches, rehearsing a few steps, timing the disk")
     plans = scene.plans(run)
-    with _open_rehearsal(scene) as (rehearsal, model):
+    workers = workers_here(run)
+    with as_one_of(workers), _open_rehearsal(scene) as (rehearsal, model):
         work = _measure(scene, rehearsal, model, plans.train)
         # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
         others = [mode for mode in MODES if compares and mode != plans.train.mode]
@@ -181,8 +185,10 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
         modes = tuple(found[mode] for mode in MODES if mode in found)
     (chosen,) = (mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
-    inference = infer_cost(work)
-    table = table_cost(work, layer, np.dtype(run.embed.dtype).itemsize)
+    # One process evaluates and embeds, and has the machine to itself.
+    alone = replace(work, workers=1, cores=cores(), disk=disk_speed(run.out), engine=engine_speed(run.out))
+    inference = infer_cost(alone)
+    table = table_cost(alone, layer, np.dtype(run.embed.dtype).itemsize)
     share = 1 - done_steps / max(scene.train.batches_per_epoch * run.trainer.epochs, 1)
     return Prediction(
         run=run,
@@ -236,9 +242,8 @@ def _mode_costs(work: Work, plans: RunPlans, paces: Paces) -> dict[str, StageCos
 def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPlans, mode: Mode) -> ModePrediction:
     run, plans, why = scene.run, chosen, chosen.train.reason
     if mode != chosen.train.mode:
-        other = run.model_copy(update={"pack": run.pack.model_copy(update={"mode": mode})})
         try:
-            plans, why = scene.plans(other), ""
+            plans, why = scene.plans(in_mode(run, mode)), ""
         except (MemoryBudgetError, ConfigError) as error:
             return ModePrediction(
                 mode=mode, chosen=False, why=str(error), plans=None, stages={}, before_s=0.0, epochs=run.trainer.epochs
@@ -258,14 +263,14 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
 
 def _rehearse(work: Work, rehearsal: Rehearsal, plans: RunPlans) -> Paces:
     train, *rest = splits_of(work, plans)
-    with rehearsal.pace(train.plan, fetched=train.fetched, trains=True) as pace:
+    with rehearsal.pace(train.plan, fetched=train.fetched, loaded=train.loaded, trains=True) as pace:
         if rest and plans.together:
             return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]))
     return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]) if rest else None)
 
 
 def _rehearse_val(rehearsal: Rehearsal, split: Split) -> Pace:
-    with rehearsal.pace(split.plan, fetched=split.fetched, trains=False) as pace:
+    with rehearsal.pace(split.plan, fetched=split.fetched, loaded=split.loaded, trains=False) as pace:
         return pace
 
 
@@ -307,8 +312,9 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan:
         forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or cores(),
         cores=cores(),
-        disk=disk_speed(run.out),
-        engine=engine_speed(run.out),
+        disk=share_of_disk(disk_speed(run.out), workers_here(run)),
+        engine=share_of_engine(engine_speed(run.out), workers_here(run)),
+        workers=workers_here(run),
     )
 
 

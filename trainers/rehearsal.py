@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from graphsys.trainers.drawn_windows import DrawnBatch, DrawnWindows, draw_windo
 from graphsys.trainers.loader import Loader
 from graphsys.trainers.objective import Objective
 from graphsys.trainers.plan import PackPlan
-from graphsys.trainers.rows import open_reader
+from graphsys.trainers.rows import open_reader, open_rows
 from graphsys.trainers.scratch import scratch_folder
 from graphsys.trainers.state import new_state
 from graphsys.trainers.step import Setting, train_step
@@ -55,6 +55,7 @@ class Pace:
     batch_s: float
     cpu_s: float  # of all cores together, per batch
     load_bytes_s: float = float("inf")  # bytes per second at which rows are brought into memory beforehand
+    fill_s: float = 0.0  # seconds in which the cache gets the rows that frozen samples start with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +112,13 @@ class Rehearsal:
         )
 
     @contextmanager
-    def pace(self, plan: PackPlan, *, fetched: float, trains: bool) -> Iterator[Pace]:
+    def pace(self, plan: PackPlan, *, fetched: float, loaded: float, trains: bool) -> Iterator[Pace]:
         """Give how fast batches of a plan go; their loader and its buffers stay until the block ends.
 
         Args:
             plan: of the batches.
             fetched: rows of a batch that come from the disk.
+            loaded: rows that the cache starts with.
             trains: whether steps are taken; otherwise batches run forward only.
 
         Raises:
@@ -129,7 +131,7 @@ class Rehearsal:
             self._reader(plan, folder) as (reader, num_rows, load_bytes_s),
             self._run_through(plan, reader, folder, num_rows, fetched, work) as marks,
         ):
-            yield _pace(marks, load_bytes_s)
+            yield replace(_pace(marks, load_bytes_s), fill_s=self._fill_s(plan, reader, folder, int(loaded)))
 
     def sampling(self, schedule: Schedule, plan: PackPlan, *, with_degree: bool) -> Sampling:
         """Return how fast windows are sampled.
@@ -202,6 +204,27 @@ class Rehearsal:
                     if late or len(marks) > _STEPS:
                         yield marks
                         return
+
+    def _fill_s(self, plan: PackPlan, reader: FeatureReader, folder: Path, loaded: int) -> float:
+        """Return the seconds in which a cache gets ``loaded`` rows from a packed window, by those of fewer rows."""
+        if plan.mode != "packed" or not loaded:
+            return 0.0
+        num_rows = max(min(loaded, _TABLE_BYTES // plan.row_nbytes), 1)
+        window = draw_window(
+            folder / "start.pack",
+            self._batches[:1],
+            plan,
+            fetched=0,
+            num_nodes=self._topology.num_nodes,
+            dim=self._features.shape[1],
+            initial_rows=num_rows,
+        )
+        rows = open_rows(plan, self._features, reader, threads=1)
+        started = time.perf_counter()
+        rows.enter(window, 0)
+        seconds = time.perf_counter() - started
+        rows.close()
+        return seconds * loaded / num_rows
 
     def _drawn(self, plan: PackPlan, num_rows: int, fetched: float) -> Sequence[DrawnBatch]:
         batches = self._batches

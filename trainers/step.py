@@ -13,7 +13,7 @@ from graphsys.core.errors import ConfigError
 from graphsys.core.seeding import derive_key
 from graphsys.models.adapters import backward_of
 from graphsys.models.base import GraphBatch
-from graphsys.trainers.device import autocast
+from graphsys.trainers.device import autocast, seed_torch
 from graphsys.trainers.objective import Objective, Scores
 from graphsys.trainers.state import TrainState
 from graphsys.trainers.team import ALONE, Team
@@ -79,7 +79,7 @@ def team_step(
 
 def _backward(state: TrainState, batch: LabelledBatch, setting: Setting) -> Tensor:
     """Set the gradients of the batch's mean loss, and return it."""
-    torch.manual_seed(derive_key(setting.config.seed, batch.epoch, batch.batch_id))
+    seed_torch(derive_key(setting.config.seed, batch.epoch, batch.batch_id), setting.device)
     state.model.train()
     with autocast(setting.device, setting.config):
         output = state.model(batch)

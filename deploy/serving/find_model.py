@@ -10,7 +10,7 @@ from graphsys.storage.embeddings import EmbeddingTable
 if TYPE_CHECKING:
     from graphsys.trainers.inductive import InductiveModel
 
-_NEXT = "start the server with --set run=RUN.yaml, the run that made the table"
+_NEXT = "start the server with --run RUN.yaml, the run that made the table"
 
 
 def find_model(

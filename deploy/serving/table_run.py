@@ -27,7 +27,7 @@ def find_run(table: EmbeddingTable, given: Path | None, progress: Progress = SIL
         given: The run file that the user named; None looks into the table's folder, where a run leaves its own.
 
     Raises:
-        ConfigError: The run file that the user named cannot be used.
+        GraphsysError: The run that the user named cannot be used, or did not make this table.
     """
     path = given or table.path.absolute().parent / RUN_FILE_NAME
     if given is None and not path.is_file():
@@ -35,14 +35,11 @@ def find_run(table: EmbeddingTable, given: Path | None, progress: Progress = SIL
     try:
         run = load_run(path)
         return TableRun(path=path, run=run, store=_store_of(table, run, path))
-    except ConfigError as error:
+    except (ConfigError, ArtefactError, DiskError) as error:
         if given is not None:
             raise
-        fault: Exception = error
-    except (ArtefactError, DiskError) as error:
-        fault = error
-    progress.message(f"{fault}. {table.path.name} is served without its run")
-    return None
+        progress.message(f"{error}. {table.path.name} is served without its run")
+        return None
 
 
 def _store_of(table: EmbeddingTable, run: RunConfig, path: Path) -> Store:

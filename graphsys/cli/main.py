@@ -15,7 +15,7 @@ from types import FrameType
 import typer
 
 from graphsys.cli.app import command
-from graphsys.core.errors import ClusterError, GraphsysError
+from graphsys.core.errors import ClusterError, DetachedError, GraphsysError
 
 DONE, BUG, LOST, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 1, 2, 130, 143
 
@@ -30,12 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _unwinding_on_sigterm():
             outcome = command().main(args=argv, prog_name="graphsys", standalone_mode=False)
     except GraphsysError as error:
-        return _refuse(str(error), LOST if isinstance(error, ClusterError) else USER_ERROR)
+        return _ended(error)
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except (KeyboardInterrupt, typer.Abort, _Terminated) as error:
-        # typer turns Ctrl-C into Abort; what was raised may say more than the usual line.
-        return _interrupted(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED, str(error.__cause__ or ""))
+        return _interrupted(TERMINATED if isinstance(error, _Terminated) else INTERRUPTED)
     except MemoryError as error:
         return _refuse(f"this machine has not enough memory: {error or 'an allocation failed'}; make the input smaller")
     except Exception:  # noqa: BLE001 - the outermost boundary: whatever else arrives here is a bug, and is shown whole
@@ -45,6 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Help, --version and Ctrl-C end in a code of typer's own; a command that ran to its end returns None.
     code = outcome if isinstance(outcome, int) else DONE
     return _interrupted(code) if code == INTERRUPTED else code
+
+
+def _ended(error: GraphsysError) -> int:
+    if isinstance(error, DetachedError):
+        return _interrupted(TERMINATED if error.terminated else INTERRUPTED, str(error))
+    return _refuse(str(error), LOST if isinstance(error, ClusterError) else USER_ERROR)
 
 
 def _interrupted(code: int, text: str = "") -> int:

@@ -32,6 +32,8 @@ def pipeline_plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
     ]
     if not own["exact"]:
         sentences.append("With several chunks per way, messages of chunks whose turn is to come are of a snapshot.")
+    if values["split_bytes"]:
+        sentences.append(f"Before training, METIS takes about {format_bytes(values['split_bytes'])} in process 0.")
     if values["send_bytes_s"]:
         sentences.append(f"Sending is counted at {format_bytes(values['send_bytes_s'])}/s, as within this machine.")
     return [

@@ -38,6 +38,14 @@ def serve(
     flight_port: Annotated[
         int | None, typer.Option(help="Port of Arrow Flight; 0: any free one; not served without.", min=0, max=65535)
     ] = None,
+    run_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="RUN.yaml",
+            help="The run that made the tables, for new nodes and predictions; one beside a table is found.",
+        ),
+    ] = None,
     watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in which new tables appear.")] = None,
     activate_on_arrival: Annotated[
         bool, typer.Option("--activate-on-arrival", help="Make a table active as soon as it appears in --watch.")
@@ -89,6 +97,7 @@ def serve(
         "host": host,
         "port": port,
         "flight_port": flight_port,
+        "run": run_file,
         "watch": watch,
         "activate_on_arrival": activate_on_arrival,
         "metric": metric,

@@ -1,5 +1,6 @@
 """The run file's section ``cluster``: where processes run, and how a training is spread over them."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -34,6 +35,11 @@ class ClusterConfig(Section):
         gt=0,
         description="Longest time that workers wait for one another, in seconds; what one does alone takes less: "
         "splitting the graph, timing layers, a validation.",
+    )
+    store_cache: Path | None = Field(
+        None,
+        description="Folder of each machine for a copy of the store that its workers read; left out: they read it in "
+        "place.",
     )
     stages: int = Field(1, gt=0, lt=COUNT_LIMIT, description="Parts of consecutive layers, a process each (pipeline).")
     ways: int = Field(

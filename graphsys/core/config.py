@@ -53,7 +53,9 @@ class PackConfig(Section):
     """How features reach the trainer."""
 
     mode: Literal["auto", "packed", "cached", "direct", "memory"] = Field(
-        "auto", description="packed: sequential windows; cached, direct: rows from the store; memory: all in RAM."
+        "auto",
+        description="packed: sequential windows; cached, direct: rows from the store; memory: all in RAM; auto: memory "
+        "where all fits, otherwise what takes the measured disk least time.",
     )
     host_cache: Share = Field("10%", description="Rows kept in memory between batches: bytes, or % of the features.")
     window: Literal["auto"] | Annotated[int, Field(gt=0)] = Field("auto", description="Batches per window.")

@@ -49,6 +49,18 @@ class ClusterError(GraphsysError):
     """Workers, or the cluster they ran on, were lost while they worked; what they had saved is still there."""
 
 
+class DetachedError(GraphsysError):
+    """The user left a job that goes on elsewhere.
+
+    Args:
+        terminated: By SIGTERM, and not by Ctrl-C.
+    """
+
+    def __init__(self, text: str, *, terminated: bool) -> None:
+        super().__init__(text)
+        self.terminated = terminated
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what a library's error says, or its kind where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

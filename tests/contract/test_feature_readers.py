@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.rings import has_rings
 
 from graphsys.core.errors import NodeIdError
 from graphsys.core.types import Features
@@ -74,5 +75,16 @@ class TestDirectFeatures(FeatureReaderContract):
     @pytest.fixture(params=[1, 2])
     def reader(self, x: Features, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[FeatureReader]:
         array = FlatArray(tmp_path / "x", write_array(tmp_path / "x", x))
-        with DirectFeatures(array, threads=request.param) as reader:
+        with DirectFeatures(array, threads=request.param, rings=False) as reader:
+            assert reader.engine == "threads"
+            yield reader
+
+
+@pytest.mark.skipif(not has_rings(), reason="liburing is not installed, or the kernel allows no io_uring")
+class TestDirectFeaturesByRing(FeatureReaderContract):
+    @pytest.fixture
+    def reader(self, x: Features, tmp_path: Path) -> Iterator[FeatureReader]:
+        array = FlatArray(tmp_path / "x", write_array(tmp_path / "x", x))
+        with DirectFeatures(array) as reader:
+            assert reader.engine == "io_uring"
             yield reader

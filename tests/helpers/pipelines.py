@@ -2,7 +2,6 @@
 
 import multiprocessing as mp
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.distributed as dist
+import torch.fx.experimental.symbolic_shapes  # or each process would load it in its first backward pass
 from helpers.topologies import random_topology
 from torch import Tensor, nn
 from torch._C._distributed_c10d import FileStore
@@ -345,32 +344,9 @@ def pipeline_run(store: Path, out: Path, **sections: Any) -> RunConfig:
     return parse_run(tree)
 
 
-def run_worker(rank: int, run: RunConfig, die_after: int | None = None, dies: int = 0) -> None:
-    """Train one process of a run; process ``dies`` is killed once it has finished ``die_after`` epochs."""
-    shape = Shape.of(run)
-    killer = KillAfter(die_after) if rank == dies and die_after is not None else None
-    with pytest.MonkeyPatch.context() as patch:
-        if killer is not None:
-            patch.setattr(Runtime, "run_epoch", killer.around(Runtime.run_epoch))
-        train_worker(run, rank=rank, world_size=shape.world_size)
-
-
-class KillAfter:
-    """Kills its own process in the middle of an epoch."""
-
-    def __init__(self, epochs: int) -> None:
-        self.left = epochs
-
-    def around(self, function: Callable[[Runtime, int], Any]) -> Callable[[Runtime, int], Any]:
-        """Return ``function`` with a kill before call number ``epochs`` + 1."""
-
-        def call(runtime: Runtime, epoch: int) -> Any:
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.left -= 1
-            return function(runtime, epoch)
-
-        return call
+def run_worker(rank: int, run: RunConfig) -> None:
+    """Train one process of a run."""
+    train_worker(run, rank=rank, world_size=Shape.of(run).world_size)
 
 
 def worker_metrics(rank: int, run: RunConfig) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""A network that writes down which seeds it was trained on; for stores whose row i holds the value i."""
+"""Networks that write down what they were trained on."""
 
 import json
 import os
@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from graphsys.models.base import BatchModel, GraphBatch
+from graphsys.models.gcn import GCN
 
 
 class Watching(BatchModel):
-    """Scores the seeds by their own features, and appends every training batch to a file of its process."""
+    """Scores the seeds by their own features, and appends every training batch to a file of its process.
+
+    For stores whose row i holds the value i.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, num_layers: int = 2, folder: str) -> None:
         super().__init__()
@@ -22,11 +26,38 @@ class Watching(BatchModel):
     def forward(self, batch: GraphBatch) -> Tensor:
         x = batch.x[: batch.batch_size]
         if self.training:
-            line = {"epoch": getattr(batch, "epoch", 0), "batch": getattr(batch, "batch_id", 0), "seeds": ids(x)}
-            with (self._folder / f"{os.getpid()}.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            note(self._folder, batch, ids(x))
         scored: Tensor = self.layer(x / 1000)
         return scored
+
+
+class WatchedGCN(GCN):
+    """GCN that appends every training batch to a file of its process, with the number of its seeds."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int,
+        *,
+        dropout: float,
+        folder: str,
+    ) -> None:
+        super().__init__(in_channels, hidden_channels, out_channels, num_layers, dropout=dropout)
+        self._folder = Path(folder)
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        if self.training:
+            note(self._folder, batch, [batch.batch_size])
+        return super().forward(batch)
+
+
+def note(folder: Path, batch: GraphBatch, seeds: list[int]) -> None:
+    """Append a line that :func:`seen` reads."""
+    line = {"epoch": getattr(batch, "epoch", 0), "batch": getattr(batch, "batch_id", 0), "seeds": seeds}
+    with (folder / f"{os.getpid()}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def ids(x: Tensor) -> list[int]:

@@ -16,6 +16,7 @@ from helpers.refusals import assert_refused
 from graphsys.cli.main import main
 from graphsys.core.config import RunConfig
 from graphsys.storage.manifest import open_sealed_json
+from graphsys.storage.store import Store
 from graphsys.storage.verify import verify
 from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.pipeline.traffic import graph_parallel_nbytes, pipeline_nbytes, reduce_nbytes
@@ -36,8 +37,8 @@ def write_run(path: Path, store: Path, **sections: Any) -> tuple[Path, RunConfig
     return path, run
 
 
-def trained_apart(path: Path) -> dict[str, Any]:
-    """Train in a program of its own, in which Ray may warn, and return the result."""
+def trained_apart(path: Path) -> tuple[dict[str, Any], str]:
+    """Train in a program of its own, in which Ray may warn; return the result, and what people are told."""
     done = subprocess.run(
         [sys.executable, "-m", "graphsys.cli", "train", str(path), "--json"],
         capture_output=True,
@@ -49,7 +50,7 @@ def trained_apart(path: Path) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return result, done.stderr
 
 
 def rows(result: dict[str, Any]) -> dict[str, list[float]]:
@@ -94,9 +95,17 @@ def test_people_see_what_was_predicted_beside_what_was_measured(
     assert "memory of stage 0" in shown
 
 
-def test_two_stages_under_ray_end_as_one_process_does_and_send_what_was_foretold(store: Path, tmp_path: Path) -> None:
-    path, run = write_run(tmp_path / "two.yaml", store, cluster={"stages": 2})
-    result = trained_apart(path)
+def test_two_stages_under_ray_one_of_which_is_killed_end_as_one_process_does_and_send_what_was_foretold(
+    store: Path, tmp_path: Path
+) -> None:
+    # Of eight chunks in each of six epochs: in the middle of the fourth, which no checkpoint holds.
+    kwargs = {"moment": 3 * 8 + 4, "marker": str(tmp_path / "died")}
+    sections = {"model": {"class": "helpers.dying:DyingGCNII", "kwargs": kwargs}, "trainer": {"checkpoint_every": 2}}
+    path, run = write_run(tmp_path / "two.yaml", store, cluster={"stages": 2}, **sections)
+    result, said = trained_apart(path)
+    assert (tmp_path / "died").exists()
+    assert "a worker was lost; start 2, from the newest checkpoint" in said
+    assert "going on from epoch 2 of 6" in said
     assert result["mode"] == "pipeline"
     assert (result["epochs"], len(result["epoch_s"])) == (6, 6)
     found = rows(result)
@@ -106,10 +115,12 @@ def test_two_stages_under_ray_end_as_one_process_does_and_send_what_was_foretold
     assert all(0 < share < 1 for share in found["bubble, in slots"])
     assert all(value > 0 for stage in range(2) for value in found[f"memory of stage {stage}"])
     assert result["pipeline"]["cut"] == open_sealed_json(run.out / "cut.json")["bounds"]
-    alone, single = write_run(tmp_path / "one.yaml", store, cluster={"chunks": 8})
+    alone, single = write_run(tmp_path / "one.yaml", store, cluster={"chunks": 8}, **sections)
     assert main(["train", str(alone), "--quiet"]) == 0
-    one, two = (load_checkpoint(final_checkpoint(each.out)).weights for each in (single, run))
-    assert all(weight.equal(two[name]) for name, weight in one.items())
+    one, two = (load_checkpoint(final_checkpoint(each.out)) for each in (single, run))
+    assert all(weight.equal(two.weights[name]) for name, weight in one.weights.items())
+    checksums = [[spec.checksums for spec in each.manifest.arrays.values()] for each in (one, two)]
+    assert checksums[0] == checksums[1]  # of the snapshot
 
 
 def test_a_plan_tries_every_way_count_and_says_which_to_take_and_why(
@@ -135,10 +146,12 @@ def test_a_plan_tries_every_way_count_and_says_which_to_take_and_why(
     assert (plan["run"]["stages"], plan["run"]["ways"], plan["workers"]) == (2, 2, 4)
     assert plan["recommended"]["stages"] * plan["recommended"]["ways"] == 4
     assert plan["reason"].startswith("fastest, ")
+    assert plan["split_bytes"] > 100 * Store.open(store).edge_types[("node", "to", "node")]["num_edges"]
     assert main(["plan", str(path), "--quiet"]) == 0
     shown = capsys.readouterr().out
     assert "hybrid (the run's" in shown
     assert "Stages of 2 x 2: bytes per process" in shown
+    assert "Before training, METIS takes about" in shown
     assert "(stages x ways): fastest, " in shown
 
 

@@ -1,5 +1,6 @@
 """Training by several processes over gloo, without Ray."""
 
+import statistics
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,12 +10,16 @@ import pytest
 import torch
 from helpers.gang import Gang, Job
 from helpers.graphs import MEMORY, tiny_store
+from helpers.public_data import public_graph
 from helpers.training import run_config
 from helpers.watching import seen
 
 from graphsys.core.config import RunConfig
 from graphsys.core.types import LoaderCursor
+from graphsys.core.units import MIB
 from graphsys.storage.importer import ImportOptions, import_graph
+from graphsys.storage.open_source import open_source
+from graphsys.storage.sources import SourceSpec
 from graphsys.storage.store import Store
 from graphsys.trainers.budget import train_schedule
 from graphsys.trainers.checkpoint import Checkpoint, final_checkpoint, latest_checkpoint, load_checkpoint
@@ -25,6 +30,7 @@ from graphsys.trainers.outcome import read_outcome
 from graphsys.trainers.run_folder import RunFolder
 
 Seen = dict[tuple[int, int], list[list[int]]]
+EPOCHS = 40  # on Cora
 NUM_BATCHES = 7  # of 16 of the 100 training nodes
 
 
@@ -115,6 +121,41 @@ def test_several_workers_classify_digits_as_well_as_one(gang: Gang, tmp_path: Pa
     assert min(two, four) >= one - 0.01
 
 
+@pytest.mark.data
+def test_several_workers_classify_cora_as_well_as_one_and_take_each_batch_once(gang: Gang, tmp_path: Path) -> None:
+    graph, path = public_graph("cora.npz"), tmp_path / "cora.gs"
+    import_graph(open_source(graph, SourceSpec()), path, ImportOptions(memory=256 * MIB, normalize="row"))
+
+    def run(workers: int, seed: int) -> RunConfig:
+        folder = tmp_path / f"seen-{workers}-{seed}"
+        folder.mkdir()
+        return run_config(
+            path,
+            tmp_path / f"of-{workers}-{seed}",
+            memory="256MiB",
+            sampler={"fanouts": [-1, -1], "batch_size": 140 // workers, "seed": seed},  # the same 140 seeds a step
+            model={
+                "class": "helpers.watching:WatchedGCN",
+                "hidden": 64,
+                "dropout": 0.8,
+                "kwargs": {"folder": str(folder)},
+            },
+            trainer={"epochs": EPOCHS, "lr": 0.02, "weight_decay": 5e-4, "eval_every": 5, "seed": seed},
+        )
+
+    jobs = [Job(run=run(workers, seed), world_size=workers) for workers in (1, 2, 4) for seed in range(3)]
+    assert gang.train_all(*jobs) == [[0] * job.world_size for job in jobs]
+    for job in jobs:
+        taken = seen(Path(job.run.model.kwargs["folder"]))
+        size = 140 // job.world_size
+        assert taken == {(epoch, batch): [[size]] for epoch in range(EPOCHS) for batch in range(job.world_size)}
+    found = [evaluate(job.run).metrics["test"]["accuracy"] for job in jobs]
+    one, two, four = (statistics.mean(found[start : start + 3]) for start in (0, 3, 6))
+    print(f"test accuracy with 1, 2 and 4 workers: {one:.4f}, {two:.4f}, {four:.4f}")
+    assert one > 0.8
+    assert max(abs(two - one), abs(four - one)) <= 0.01
+
+
 def test_a_training_whose_worker_was_killed_ends_with_the_same_bytes_when_it_is_run_again(
     store: Path, gang: Gang, tmp_path: Path
 ) -> None:
@@ -132,6 +173,21 @@ def test_a_training_whose_worker_was_killed_ends_with_the_same_bytes_when_it_is_
         assert sorted(killed) == [-9, 3]  # the other one noticed, and did not wait for ever
         assert again == [0, 0]
     assert {state_bytes(job.run) for job in jobs} == {state_bytes(jobs[0].run)}
+
+
+def test_workers_that_copy_the_store_to_their_machine_end_with_the_same_bytes(
+    store: Path, gang: Gang, tmp_path: Path
+) -> None:
+    def job(name: str, **cluster: Any) -> Job:
+        trainer = {"epochs": 1, "threads": 1, "device": "cpu"}
+        return Job(run=run_config(store, tmp_path / name, trainer=trainer, cluster=cluster), world_size=2)
+
+    in_place, copied = job("in-place"), job("copied", store_cache=str(tmp_path / "cache"))
+    assert gang.train_all(in_place, copied) == [[0, 0], [0, 0]]
+    assert state_bytes(copied.run) == state_bytes(in_place.run)
+    (copy,) = (tmp_path / "cache").glob("*.gs")
+    assert Store.open(copy).fingerprint == Store.open(store).fingerprint
+    assert read_outcome(copied.run).stages["check"].skipped  # the copy was checked when it was made
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4)])

@@ -1,7 +1,6 @@
 """The page in a real browser: search, neighbours, the map, keys, colours, sizes, tokens."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -55,12 +54,6 @@ CONTRAST = """
     }
     return faint;
 """
-
-
-# The page asks for neighbours; without that route there is nothing to walk through.
-pytestmark = pytest.mark.skipif(
-    find_spec("graphsys.deploy.serving.search_routes") is None, reason="needs the search routes, which are not here yet"
-)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.killing import Kill, launch
 from helpers.pipelines import (
     assert_near,
-    exit_codes,
     on_processes,
     pipeline_run,
     pipeline_store,
@@ -103,19 +103,30 @@ def test_the_bits_of_a_training_are_the_same_for_any_number_of_stages(tmp_path: 
     assert_same_state(*runs)
 
 
-@pytest.mark.parametrize("dies", [0, 1])
-def test_a_killed_process_ends_the_others_and_the_next_call_ends_with_the_same_bits(
-    tmp_path: Path, store: Path, dies: int
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Return a run of two stages that has been trained."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = killable_run(pipeline_store(folder), folder / "run")
+    train(run, folder)
+    return run
+
+
+def killable_run(store: Path, out: Path) -> RunConfig:
+    return pipeline_run(store, out, trainer={"checkpoint_every": 1}, cluster={**FOUR_CHUNKS, "stages": 2})
+
+
+@pytest.mark.parametrize(("moment", "rank"), [("forward", 0), ("backward", 1), ("update", 0), ("checkpoint", 1)])
+def test_a_process_killed_inside_an_epoch_is_replaced_and_the_training_ends_with_the_same_bits(
+    tmp_path: Path, undisturbed: RunConfig, moment: str, rank: int
 ) -> None:
-    cluster = {**FOUR_CHUNKS, "stages": 2}
-    runs = [pipeline_run(store, tmp_path / name, trainer={"checkpoint_every": 1}, cluster=cluster) for name in "ab"]
-    train(runs[0], tmp_path / "undisturbed")
-    codes = exit_codes(run_worker, 2, tmp_path / "killed", runs[1], 3, dies)
-    assert codes[dies] == -signal.SIGKILL
-    assert codes[1 - dies] == 1
-    assert len(list((runs[1].out / "checkpoints").glob("step-*"))) == 2
-    train(runs[1], tmp_path / "resumed")
-    assert_same_state(*runs)
+    run = killable_run(undisturbed.store, tmp_path / "run")
+    killed, again = launch(run, tmp_path, Kill(moment, rank, tmp_path / "killed"))
+    assert killed[rank] == -signal.SIGKILL
+    assert killed[1 - rank] == 1  # it noticed, and did not wait for ever
+    assert again == [0, 0]
+    assert_same_state(undisturbed, run)
+    assert not list((run.out / "checkpoints").glob(".*"))
 
 
 def test_a_run_that_was_started_with_four_stages_goes_on_with_two_and_with_one(tmp_path: Path, store: Path) -> None:

@@ -105,6 +105,9 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_is_replaced_and_the_weights_e
     assert "going on from batch 6 of 14" in done.stderr
     assert "epoch 2: loss" in done.stderr
     assert not (killed.out / "cluster").exists()
+    # While it trained, no other machine could reach Ray's servers.
+    listened = (tmp_path / f"died-{moments[0]}").read_text().split()
+    assert {address.removeprefix("::ffff:") for address in listened} == {"127.0.0.1"}
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from graphsys.trainers.pipeline.shape import Shape
 
 Purpose = Literal["boundary", "exchange", "reduce"]
 
+MOST_SENDING = 4  # sends of one purpose that are on their way; more would wait in memory for a slower process
+
 
 @dataclass(slots=True)
 class Traffic:
@@ -105,8 +107,9 @@ class Links:
         """Start sending ``rows``; nobody may change them until :meth:`settle`."""
         buffer = rows.detach().cpu().contiguous()
         pending = self._sending[purpose]
+        while len(pending) >= MOST_SENDING:  # gloo says that a send is done to those alone who wait for it
+            self.finish(pending.pop(0).work, "rows to be taken")
         with self._lost(f"process {to}"):
-            pending[:] = [sending for sending in pending if not sending.work.is_completed()]
             pending.append(_Sending(dist.isend(buffer, to, self._all, tag), buffer))
         self._count(purpose, buffer.nbytes)
 

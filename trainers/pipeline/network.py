@@ -1,4 +1,4 @@
-"""What a forecast must know of a network, of a graph in parts, and of the machine; nothing is run here."""
+"""What a forecast must know of a network, of a graph in parts, and of the machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from graphsys.models.layered import LayeredModel
 from graphsys.models.layered_parts import stage_parameters
+from graphsys.trainers.pipeline.kept import kept_bytes
 from graphsys.trainers.pipeline.stage_cut import ChunkCosts, Seconds
 
 Counts = npt.NDArray[np.int64]
@@ -24,6 +25,7 @@ class NetworkShape:
     shared_channels: int  # columns of the rows that all layers share
     message_channels: tuple[int, ...]  # [L] columns of each layer's messages
     layer_weights: tuple[int, ...]  # [L] numbers trained in each layer; encoder in the first, decoder in the last
+    kept_bytes: tuple[int, ...]  # [L + 2] per node, that autograd keeps of encoder, layers and decoder
 
     @classmethod
     def of(cls, model: LayeredModel, num_features: int) -> Self:
@@ -36,6 +38,7 @@ class NetworkShape:
             shared_channels=model.shared_channels,
             message_channels=tuple(model.layer(layer).message_channels for layer in layers),
             layer_weights=tuple(sum(weight.numel() for weight in part) for part in parts),
+            kept_bytes=kept_bytes(model, num_features),
         )
 
     @property

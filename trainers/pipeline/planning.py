@@ -18,7 +18,7 @@ from graphsys.trainers.pipeline.assemble import GraphData
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.network import CostRates, GraphSplit, NetworkShape
-from graphsys.trainers.pipeline.partition import split_graph
+from graphsys.trainers.pipeline.partition import split_graph, split_nbytes
 from graphsys.trainers.pipeline.profile import ChunkSample, time_chunks
 from graphsys.trainers.pipeline.sending import loopback_bytes_s
 from graphsys.trainers.pipeline.shape import Shape
@@ -78,6 +78,7 @@ class PipelinePlan:
     run: RunConfig
     forecasts: tuple[StrategyForecast, ...]  # the run's own shape, and where they are compared the others
     send_bytes_s: float | None  # what one process is taken to send per second; None: it sends nothing
+    split_bytes: int  # memory of process 0 while METIS splits the graph, before training
     left_out: Mapping[int, str]  # ways -> why they cannot be
     recommended: StrategyForecast | None  # None where nothing was compared
     reason: str
@@ -100,6 +101,7 @@ class PipelinePlan:
             "epochs": self.run.trainer.epochs,
             "memory": self.run.memory,
             "send_bytes_s": self.send_bytes_s,
+            "split_bytes": self.split_bytes,
             "run": self.own.as_dict(),
             "strategies": [one.as_dict() for one in self.forecasts],
             "left_out": {str(ways): why for ways, why in self.left_out.items()},
@@ -130,6 +132,7 @@ def plan_pipeline(run: RunConfig, progress: Progress = SILENT) -> PipelinePlan:
         run=run,
         forecasts=advice.forecasts,
         send_bytes_s=limits.send_bytes_s,
+        split_bytes=_split_bytes(scene),
         left_out=advice.left_out,
         recommended=advice.best,
         reason=advice.reason,
@@ -145,10 +148,16 @@ def plan_shape(scene: Scene, table: ChunkTable, rates: CostRates) -> PipelinePla
         run=run,
         forecasts=(own,),
         send_bytes_s=limits.send_bytes_s,
+        split_bytes=_split_bytes(scene),
         left_out={},
         recommended=None,
         reason=f"the run asks for {shape.stages} x {shape.ways} processes (stages x ways)",
     )
+
+
+def _split_bytes(scene: Scene) -> int:
+    topology = scene.data.topology
+    return split_nbytes(topology.num_nodes, topology.num_edges, chunks=scene.job.run.cluster.num_chunks)
 
 
 def _limits(run: RunConfig, shape: Shape) -> Limits:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from graphsys.core.seeding import derive_key
 from graphsys.models.layered import LayeredModel, NodeRows
+from graphsys.trainers.device import seed_torch
 from graphsys.trainers.objective import Objective
 from graphsys.trainers.pipeline.history import Histories
 
@@ -162,13 +163,7 @@ class Stage:
     def _seed(self, point: int, slot: int) -> None:
         graph = self.histories.graph
         chunk = graph.way * graph.num_slots + slot
-        key = derive_key(self.seed, self.epoch, _DRAWS, point, chunk)
-        if self.inputs.device.type == "cpu":
-            # torch.manual_seed notes a stack trace for every kind of device that is not in use, which takes longer
-            # than a layer of a small chunk.
-            torch.default_generator.manual_seed(key)
-        else:
-            torch.manual_seed(key)
+        seed_torch(derive_key(self.seed, self.epoch, _DRAWS, point, chunk), self.inputs.device)
 
 
 def _unpacked(rows: Tensor, model: LayeredModel) -> tuple[Tensor, Tensor | None]:

@@ -3,13 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from graphsys.trainers.pipeline.links import MOST_SENDING
 from graphsys.trainers.pipeline.network import GraphSplit, NetworkShape
 
 _FLOAT, _INDEX, _PLACE = 4, 4, 8  # bytes of a number, of an edge's end, of a node's place
 _COPIES = 4  # of every weight: itself, its gradient, and the two moments that Adam keeps
-# Rows of the hidden width that autograd keeps per node and layer of a chunk: 2 (gcnii) to 5 (deep_sage) by count;
-# one layer more stands for the gradients of the layer that the pass is at.
-_KEPT_ROWS = 5
+_WORKING = 4  # rows of the widest layer that a pass holds besides: a result, its gradient, and what both are made of
+# What passes free, the C library keeps in part, unless single blocks are so large that it hands them back; as measured.
+_KEPT_BACK, _LARGE_BLOCK = 1.5, 32 << 20
 _RECEIVING = 2  # chunks' gradients that are on their way or in use
 
 
@@ -52,11 +53,16 @@ def _of_way(network: NetworkShape, split: GraphSplit, layers: range, way: int) -
     messages = sum(network.message_channels[layer] for layer in layers)
     widest = max(network.hidden_channels, *(network.message_channels[layer] for layer in layers))
     is_first, is_last = layers.start == 0, layers.stop == network.num_layers
-    rows = _KEPT_ROWS * widest * (len(layers) + 1) + network.row_channels * (0 if is_last else _RECEIVING)
+    parts = [*([0] if is_first else []), *(layer + 1 for layer in layers), *([-1] if is_last else [])]
+    kept = sum(network.kept_bytes[part] for part in parts)
+    columns = _WORKING * widest + (network.num_features if is_first else network.row_channels)
+    columns += 0 if is_last else _RECEIVING * network.row_channels
+    columns += 0 if is_first and is_last else MOST_SENDING * network.row_channels
+    back = _KEPT_BACK if largest * widest * _FLOAT < _LARGE_BLOCK else 1.0
     return StageMemory(
         histories=buffers * (nodes + mirrors) * messages * _FLOAT,
         inputs=nodes * network.row_channels * _FLOAT,
         topology=2 * edges * _INDEX + (3 * nodes + mirrors + 2) * _INDEX + mirrors * _PLACE,
-        transients=largest * (rows + (network.num_features if is_first else 0)) * _FLOAT,
+        transients=int(back * largest * (kept + columns * _FLOAT)),
         weights=_COPIES * sum(network.layer_weights[layer] for layer in layers) * _FLOAT,
     )

@@ -15,9 +15,11 @@ from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
 from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.cut_file import ensure_cut
+from graphsys.trainers.pipeline.kept import load_kernels
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
 from graphsys.trainers.pipeline.planning import Scene
+from graphsys.trainers.pipeline.returned import return_memory
 from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
 from graphsys.trainers.pipeline.scoring import Scorer
@@ -26,6 +28,7 @@ from graphsys.trainers.pipeline.stage_cut import StageCut, equal_cut
 from graphsys.trainers.pipeline.training import PipelineTraining
 from graphsys.trainers.resume import forget
 from graphsys.trainers.run_folder import RunFolder, write_config
+from graphsys.trainers.worker_store import worker_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ def train_worker(
     shape = Shape.of(run)
     shape.check_world_size(world_size)
     links = Links(shape, rank, run.cluster.timeout)
-    job = open_training(run, overwrite=overwrite)
+    job = open_training(run, overwrite=overwrite, place=worker_store(run, progress))
     links.share(None, 0)  # every process has seen the same checkpoints before any is written or removed
     if job.finished:
         return {}
@@ -88,9 +91,11 @@ def train_worker(
         check.remember(RunFolder(run.out).store_checked)
         step = 0 if job.earlier is None else job.earlier.step
         record_call(RunFolder(run.out).logs, step=step, device=str(job.device))
-    before = rss_bytes()
     with exact_torch(job.device, _threads(run, links)), measure("train") as report:
-        process = _open(job, links, progress, cut)
+        scene = Scene.of(job)
+        load_kernels(scene.model, scene.data.x.shape[1])
+        before = rss_bytes()
+        process = _open(scene, links, progress, cut)
         files = StageFiles(process.runtime, process.table, process.data.x.shape[1])
         val = job.store.split(job.node_type, "val")
         scorer = _scorer(job, process, "val") if val.size else None
@@ -111,9 +116,9 @@ def _threads(run: RunConfig, links: Links) -> int:
     return own_threads(run.cluster, links.shape.world_size)
 
 
-def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None) -> _Process:
+def _open(scene: Scene, links: Links, progress: Progress, cut: StageCut | None) -> _Process:
+    job = scene.job
     run, store = job.run, job.store
-    scene = Scene.of(job)
     if links.rank == 0:
         table = ensure_partition(run, links.shape, scene.data.topology, store.fingerprint, progress)
         cut = links.share(cut or ensure_cut(scene, table, progress), 0)
@@ -121,6 +126,7 @@ def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None)
         cut = links.share(None, 0)
         table = read_partition(run, links.shape, store.fingerprint)
     assert cut is not None, "process 0 has one"
+    return_memory()
     runtime = assemble(
         scene.model,
         scene.data,
@@ -132,6 +138,7 @@ def _open(job: Training, links: Links, progress: Progress, cut: StageCut | None)
         allocate=Buffers(run.out, run.memory, job.device).allocate,
         device=job.device,
     )
+    return_memory()
     return _Process(runtime=runtime, table=table, data=scene.data)
 
 
@@ -157,7 +164,7 @@ def evaluate_worker(
     job = open_training(run)
     checkpoint = final_checkpoint(run.out)
     with exact_torch(job.device, _threads(run, links)):
-        process = _open(job, links, progress, equal_cut(run.num_layers, shape.stages))
+        process = _open(Scene.of(job), links, progress, equal_cut(run.num_layers, shape.stages))
         process.runtime.stage.model.load_state_dict(load_checkpoint(checkpoint).weights)
         found = _scorer(job, process, *SPLITS).score()
     return {name: values for name, values in found.items() if values}

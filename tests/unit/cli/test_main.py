@@ -10,7 +10,7 @@ import pytest
 import graphsys
 from graphsys.cli import app
 from graphsys.cli.main import main
-from graphsys.core.errors import InputError
+from graphsys.core.errors import DetachedError, InputError
 from graphsys.storage.files import atomic_folder
 
 NAMES = [name for name, *_ in app.COMMANDS]
@@ -91,6 +91,15 @@ def test_an_interrupt_ends_with_130(
     failing_with(KeyboardInterrupt())
     assert main(["fail"]) == 130
     assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize(("terminated", "code"), [(False, 130), (True, 143)])
+def test_a_user_who_leaves_a_job_is_told_that_it_goes_on(
+    failing_with: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str], terminated: bool, code: int
+) -> None:
+    failing_with(DetachedError("job 7 goes on; end it with `stop 7`", terminated=terminated))
+    assert main(["fail"]) == code
+    assert capsys.readouterr().err == "interrupted; job 7 goes on; end it with `stop 7`\n"
 
 
 @pytest.mark.parametrize(

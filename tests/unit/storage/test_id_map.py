@@ -43,6 +43,12 @@ def test_integers_may_be_asked_for_as_text() -> None:
     assert found.tolist() == [True, True, False, False, False, False]
 
 
+def test_long_integers_may_be_asked_for_as_text_but_only_in_the_digits_that_they_are_written_in() -> None:
+    ids = np.array([2**63 - 1, -(2**63), 3])
+    node, _ = IdMap.from_ids(ids).to_node([str(2**63 - 1), str(-(2**63)), str(2**63), "\u0663", "3"])
+    assert node.tolist() == [0, 1, -1, -1, 2]
+
+
 def test_ascending_ids_take_one_array_and_others_three(tmp_path: Path) -> None:
     assert list(IdMap.from_ids([2, 4, 9]).write(tmp_path, "a")) == ["a/ids"]
     assert set(IdMap.from_ids([4, 2, 9]).write(tmp_path, "b")) == {"b/ids", "b/sorted_ids", "b/order"}

@@ -8,9 +8,10 @@ from helpers.training import run_config
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import MemoryBudgetError
 from graphsys.storage.store import Store
-from graphsys.trainers.budget import RunPlans, plan_run, train_schedule, val_schedule
+from graphsys.trainers.budget import plan_run, train_schedule, val_schedule
 from graphsys.trainers.checkpoint import list_checkpoints
 from graphsys.trainers.fit import fit
+from graphsys.trainers.run_plans import RunPlans
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from graphsys.storage.codec import row_nbytes
 from graphsys.storage.residency import plan_residency
 from graphsys.storage.store import Store
 from graphsys.trainers import pilot as pilot_module
+from graphsys.trainers.choice import choose_pack
 from graphsys.trainers.pilot import run_pilot
 from graphsys.trainers.plan import PackPlan, resolve_pack
 
@@ -41,24 +42,12 @@ def plan(
     run = make_run(store.path, Path("out"), memory=memory, sampler=sampler, trainer=trainer, pack=pack)
     nodes = store.split("node", "train")
     schedule = Schedule(nodes=nodes, batch_size=batch_size, seed=0, epochs=epochs, samples=samples)
-    return resolve_pack(run, store, schedule, store.topology(store.edge_type_within("node")))
+    topology = store.topology(store.edge_type_within("node"))
+    return choose_pack(run, store, schedule, topology, run_pilot(run, schedule, topology))
 
 
 def test_the_same_run_has_the_same_plan(store: Store) -> None:
     assert plan(store, mode="packed") == plan(store, mode="packed")
-
-
-def test_a_graph_that_fits_is_held_in_memory(store: Store) -> None:
-    found = plan(store)
-    assert found.mode == "memory"
-    assert found.num_slots == 0
-    assert "of the memory budget" in found.reason
-
-
-def test_a_graph_that_does_not_fit_is_packed_and_says_why(store: Store) -> None:
-    found = plan(store, memory=8 * MIB)
-    assert found.mode == "packed"
-    assert "more than the memory budget holds" in found.reason
 
 
 def test_small_runs_get_one_window_over_all_epochs(store: Store) -> None:
@@ -143,15 +132,6 @@ def test_fresh_windows_shrink_to_the_disk_budget(store: Store) -> None:
     tight = plan(store, mode="packed", memory="64MiB", epochs=50, disk=wide.disk_bytes // 4)
     assert tight.window_batches < wide.window_batches
     assert tight.disk_bytes <= wide.disk_bytes // 4
-
-
-def test_auto_falls_back_to_reading_rows_when_the_disk_is_too_small_to_pack(store: Store) -> None:
-    packed = plan(store, memory=8 * MIB, samples="frozen")
-    cached = plan(store, memory=8 * MIB, samples="frozen", disk=packed.disk_bytes // 2)
-    assert (packed.mode, cached.mode) == ("packed", "cached")
-    assert "pack.disk is" in cached.reason
-    direct = plan(store, memory=8 * MIB, samples="frozen", disk=packed.disk_bytes // 4, host_cache="0%")
-    assert direct.mode == "direct"
 
 
 def test_a_window_of_chosen_size_is_kept_or_refused(store: Store) -> None:

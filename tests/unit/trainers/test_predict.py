@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from graphsys.models.base import BatchModel
 from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.verify import verify
-from graphsys.trainers.budget import RunPlans
-from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, train_cost
+from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, splits_of, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
@@ -26,6 +26,7 @@ from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
+from graphsys.trainers.run_plans import RunPlans
 
 # What a stage asks for itself; the kernel's counters also hold what the page cache had or wrote back.
 BYTES = {
@@ -44,6 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         store,
         folder / "run",
         memory=MEMORY,
+        pack={"mode": "packed"},  # what ``auto`` takes depends on the disk's speed at that moment
         sampler={"fanouts": [4, 4], "batch_size": 16},
         trainer={"epochs": 1, "threads": 1, "device": "cpu"},
     )
@@ -55,6 +57,29 @@ def prediction(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Pred
         patch.setattr(disk_speed, "FILE_BYTES", 8 << 20)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         return predict(run)
+
+
+def test_one_of_two_workers_is_priced_with_its_share_of_batches_cores_and_disk(
+    prediction: Prediction, run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_speed, "FILE_BYTES", 8 << 20)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cores = os.sched_getaffinity(0)
+    cluster = run.cluster.model_copy(update={"num_workers": 2})
+    one = predict(run.model_copy(update={"cluster": cluster}), compares=False)
+    measured = disk_speed.disk_speed(run.out)
+    assert one.work.disk.read_bytes_s == measured.read_bytes_s / 2
+    assert one.work.cores == max(1, len(cores) // 2)
+    assert one.work.schedule.num_batches == -(-prediction.work.schedule.num_batches // 2)
+    assert os.sched_getaffinity(0) == cores
+
+
+def test_workers_that_share_a_disk_read_no_faster_than_it(work: Work, prediction: Prediction) -> None:
+    slow = replace(work, workers=2, disk=replace(work.disk, read_bytes_s=1e4))
+    plans = next(mode.plans for mode in prediction.modes if mode.mode == "packed")
+    assert plans is not None
+    (split, *_) = splits_of(slow, plans)
+    assert train_cost(slow, plans, pace(1e-6)).seconds >= split.read * split.step_bytes / 1e4
 
 
 @pytest.fixture
@@ -72,9 +97,11 @@ def work(prediction: Prediction) -> Work:
     )
 
 
-def pace(batch_s: float, *, cpu_s: float = 0.0, start_s: float = 0.0, load_bytes_s: float = math.inf) -> Paces:
+def pace(
+    batch_s: float, *, cpu_s: float = 0.0, start_s: float = 0.0, load_bytes_s: float = math.inf, fill_s: float = 0.0
+) -> Paces:
     """Training and validation go equally fast."""
-    one = Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s)
+    one = Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s, fill_s=fill_s)
     return Paces(train=one, val=one)
 
 
@@ -174,6 +201,12 @@ def test_opening_batches_is_paid_once_for_training_and_once_for_every_validation
     )
     assert together == pytest.approx(100.0 * (1 + 3), rel=1e-4)
     assert apart == pytest.approx(100.0 * (3 + 3), rel=1e-4)
+
+
+def test_filling_the_cache_of_a_packed_run_is_paid_whenever_its_batches_are_opened(work: Work, plans: RunPlans) -> None:
+    packed = replace(plans, train=replace(plans.train, mode="packed"), val=None)
+    alone = replace(work, val_pilot=None, val_schedule=None)
+    assert train_cost(alone, packed, pace(0.0, fill_s=100.0)).seconds == pytest.approx(100.0, rel=1e-3)
 
 
 def test_bringing_all_rows_into_memory_is_paid_before_the_first_batch(work: Work, plans: RunPlans) -> None:

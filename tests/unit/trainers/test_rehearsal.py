@@ -34,10 +34,11 @@ class Scene:
         run = self.run.model_copy(update={"pack": self.run.pack.model_copy(update={"mode": mode})})
         return plan_run(run, self.store, self.topology, self.schedule, None).train
 
-    def draw(self, path: Path, plan: PackPlan, fetched: float) -> list[int]:
+    def draw(self, path: Path, plan: PackPlan, fetched: float, *, initial_rows: int = 0) -> list[int]:
         window = draw_window(
-            path, self.batches, plan, fetched=fetched, num_nodes=self.info.num_nodes, dim=self.info.num_features
-        )
+            path, self.batches, plan, fetched=fetched, num_nodes=self.info.num_nodes, dim=self.info.num_features,
+            initial_rows=initial_rows,
+        )  # fmt: skip
         window.verify()
         return [entry.num_rows for entry in window.entries]
 
@@ -65,6 +66,12 @@ def test_without_a_cache_every_row_of_a_drawn_batch_is_fetched(scene: Scene, tmp
     assert rows == [batch.sampled.num_nodes for batch in scene.batches]
 
 
+def test_a_drawn_window_may_hold_rows_for_the_cache_to_start_with(scene: Scene, tmp_path: Path) -> None:
+    plan = scene.plan("packed")
+    rows = scene.draw(tmp_path / "drawn.pack", plan, 10.0, initial_rows=plan.num_slots)
+    assert sum(rows) > 0
+
+
 def test_batches_of_fewer_nodes_name_none_beyond_them(scene: Scene) -> None:
     sampled = DrawnBatch(sampled=scene.batches[0].sampled, y=np.zeros(0)).within(7).sampled
     assert sampled.node.max() < 7
@@ -73,9 +80,11 @@ def test_batches_of_fewer_nodes_name_none_beyond_them(scene: Scene) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_rehearsal_times_every_mode_and_leaves_nothing(scene: Scene, mode: str) -> None:
-    with _open(scene) as rehearsal, rehearsal.pace(scene.plan(mode), fetched=20.0, trains=True) as train:
-        with rehearsal.pace(scene.plan(mode), fetched=20.0, trains=False) as val:
+    plan = scene.plan(mode)
+    with _open(scene) as rehearsal, rehearsal.pace(plan, fetched=20.0, loaded=0.0, trains=True) as train:
+        with rehearsal.pace(plan, fetched=20.0, loaded=50.0, trains=False) as val:
             assert val.batch_s > 0
+            assert (val.fill_s > 0) == (mode == "packed")
         assert train.batch_s > 0
         assert train.cpu_s > 0
         assert (train.load_bytes_s < float("inf")) == (mode == "memory")

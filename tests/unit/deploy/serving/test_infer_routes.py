@@ -125,7 +125,7 @@ def test_without_a_network_the_answer_says_what_to_do(tmp_path: Path) -> None:
         for url, body in ((URL, {"x": [[1.0]]}), ("/v1/predict", {"ids": [1]})):
             reply = alone.post(url, json=body)
             assert reply.status_code == 409, reply.text
-            assert "run=RUN.yaml" in reply.json()["detail"]
+            assert "--run RUN.yaml" in reply.json()["detail"]
 
 
 def test_a_run_that_did_not_make_the_table_is_refused_when_it_is_named(folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ NETWORK = NetworkShape(
     shared_channels=4,
     message_channels=(4, 4, 4, 4),
     layer_weights=(60, 16, 16, 31),
+    kept_bytes=(7, 20, 20, 20, 20, 9),
 )
 NODES = 64
 
@@ -116,7 +117,15 @@ def test_memory_of_a_stage_is_the_sum_of_what_the_largest_way_holds() -> None:
     assert found.weights == 4 * 32 * 4
     assert found.total == found.histories + found.inputs + found.topology + found.weights + found.transients
     first = stage_memory(NETWORK, uneven, range(2))
-    assert first.transients - found.transients == 20 * 10 * 4  # the features of its largest chunk
+    # In place of the rows that come from the stage before: the features of its largest chunk, and the encoder.
+    assert first.transients - found.transients == 1.5 * 20 * ((10 - 8) * 4 + 7)
+
+
+def test_what_autograd_keeps_is_counted_by_running_the_network() -> None:
+    config = ModelConfig(name="gcnii", hidden=8, num_layers=3, dropout=0.0)
+    kept = NetworkShape.of(build_layered_model(config, 7, 5, seed=0), 7).kept_bytes
+    # The encoder's output; of every layer the degrees' scale, what its matrix multiplies and what relu puts out.
+    assert kept == (8 * 4, *[12 + 2 * 8 * 4] * 3, 0)
 
 
 def test_a_way_of_one_chunk_keeps_no_snapshot() -> None:
