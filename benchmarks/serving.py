@@ -24,12 +24,10 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import uvloop
+from serving_tables import made_table, random_blocks
 
 from graphsys.core.units import MIB
-from graphsys.storage.embeddings import EmbeddingTable, TableOrigin, write_table
-from graphsys.storage.importer import ImportOptions, import_graph
-from graphsys.storage.memory_source import edge_table, graph_in_memory, node_table
-from graphsys.storage.store import Store
+from graphsys.storage.embeddings import EmbeddingTable
 
 ARROW = "application/vnd.apache.arrow.stream"
 DIM, BLOCK = 128, 65_536
@@ -45,7 +43,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=3.0, help="Of the memory part.")
     options = parser.parse_args()
-    table = made_table(options.work, options.rows)
+    table = made_table(options.work / f"emb-{options.rows}.gs", options.rows, DIM, random_blocks(options.rows, DIM))
     limits = {}
     with bare_server(table) as port:
         for part in set(options.part) - {"memory"}:
@@ -60,26 +58,6 @@ def main() -> int:
                     json.dumps({"part": part, **PARTS[part](port, table, options), "limit": limits[part]}), flush=True
                 )
     return 0
-
-
-def made_table(work: Path, rows: int) -> EmbeddingTable:
-    """Return a table of random vectors, made when it is not there yet."""
-    path = work / f"emb-{rows}.gs"
-    if path.exists():
-        return EmbeddingTable.open(path)
-    node = pa.array(np.arange(rows))
-    source = graph_in_memory(
-        (node_table("node", rows, ids=None, x=np.zeros((rows, 1), np.float32)),),
-        (edge_table(("node", "to", "node"), node, node.take(pa.array(np.roll(np.arange(rows), 1)))),),
-        "a ring",
-    )
-    import_graph(source, work / f"ring-{rows}.gs", ImportOptions(memory=256 * MIB))
-    store = Store.open(work / f"ring-{rows}.gs")
-    random = np.random.default_rng(0)
-    starts = range(0, rows, BLOCK)
-    blocks = (random.standard_normal((min(BLOCK, rows - start), DIM), dtype=np.float32) for start in starts)
-    origin = TableOrigin(store=store, node_type="node", checkpoint="0" * 32, layer=1, config={})
-    return write_table(path, blocks, origin=origin, dim=DIM)
 
 
 @contextmanager

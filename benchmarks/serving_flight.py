@@ -24,17 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import flight
+from serving_tables import made_table, random_blocks
 
 from graphsys.core.machine import commit, machine, versions
-from graphsys.core.units import MIB
 from graphsys.deploy.serving.flight import FlightService
 from graphsys.deploy.serving.flight_batches import BATCH_BYTES
 from graphsys.deploy.serving.service import make_service
 from graphsys.deploy.serving.settings import ServeSettings
-from graphsys.storage.embeddings import EmbeddingTable, TableOrigin, write_table
-from graphsys.storage.importer import ImportOptions, import_graph
-from graphsys.storage.memory_source import edge_table, graph_in_memory, node_table
-from graphsys.storage.store import Store
 
 if TYPE_CHECKING:
 
@@ -63,22 +59,6 @@ class BareServer(_ServerBase):
         part = self._table.slice(asked["start"], asked["stop"] - asked["start"])
         reader = pa.RecordBatchReader.from_batches(part.schema, part.to_batches(max_chunksize=self._step))
         return flight.RecordBatchStream(reader)
-
-
-def make_table(folder: Path, rows: int, dim: int) -> EmbeddingTable:
-    """Write a table of random vectors; row i has id i."""
-    ends = pa.array(np.arange(2, dtype=np.int64))
-    source = graph_in_memory(
-        (node_table("node", rows),), (edge_table(("node", "to", "node"), ends, ends),), "nodes without features"
-    )
-    import_graph(source, folder / "graph.gs", ImportOptions(memory=256 * MIB))
-    origin = TableOrigin(
-        store=Store.open(folder / "graph.gs"), node_type="node", checkpoint="0" * 32, layer=1, config={}
-    )
-    random = np.random.default_rng(0)
-    sizes = [min(1 << 16, rows - start) for start in range(0, rows, 1 << 16)]
-    blocks = (random.standard_normal((size, dim), np.float32) for size in sizes)
-    return write_table(folder / "emb.gs", blocks, origin=origin, dim=dim)
 
 
 def transfer(url: str, rows: int, streams: int) -> tuple[float, int]:
@@ -121,7 +101,7 @@ def main() -> None:
         client_main(args)
         return
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
-        table = make_table(Path(folder), args.rows, args.dim)
+        table = made_table(Path(folder) / "emb.gs", args.rows, args.dim, random_blocks(args.rows, args.dim))
         service = make_service(ServeSettings(port=0, flight_port=0))
         service.registry.activate(service.registry.add(table.path))
         ours, bare = FlightService(service), BareServer(table.vectors.read(), args.batch_bytes)

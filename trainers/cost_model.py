@@ -164,7 +164,8 @@ class Split:
         """Rows that are read into the cache when the batches are opened: frozen samples start with a full one."""
         if self.schedule.samples == "fresh" or self.plan.mode not in ("packed", "cached"):
             return 0.0
-        return max(self._rows(warm=False) - self._rows(warm=True), 0.0)
+        # A pilot's estimates may differ by more than what there is room for.
+        return min(max(self._rows(warm=False) - self._rows(warm=True), 0.0), self.plan.num_slots)
 
     def _rows(self, *, warm: bool) -> float:
         batches, plan = max(self.schedule.num_batches, 1), self.plan

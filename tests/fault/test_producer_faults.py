@@ -173,7 +173,9 @@ def test_an_interrupted_training_shows_no_traceback_and_leaves_no_process(
 ) -> None:
     process = train_process(long_run)
     producer = one_producer(process.pid)
-    while not (long_run.parent / "run/windows/train/window-0001.pack").exists():
+    windows, deadline = long_run.parent / "run/windows/train", time.monotonic() + WAIT_S
+    while not any(path.name >= "window-0001" for path in windows.glob("window-*.pack")):  # each lasts a moment only
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, number)  # as a terminal does, to the foreground group
     _, said = process.communicate(timeout=WAIT_S)

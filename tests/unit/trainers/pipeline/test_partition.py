@@ -86,4 +86,4 @@ def test_rows_beyond_half_the_budget_are_mapped_and_leave_no_file(tmp_path: Path
     assert buffers.mapped_nbytes == 64 * 16 * 4
     second[3] = 1.0
     assert (float(first.sum()), float(second.sum())) == (0.0, 16.0)
-    assert list((tmp_path / "rows").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
