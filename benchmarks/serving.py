@@ -194,12 +194,18 @@ async def open_loop(port: int, make: Callable[[int], bytes], rate: float, second
         latencies.append(time.perf_counter() - intended)
         idle.append(connection)
 
-    started, tasks = time.perf_counter() + 0.1, []
-    for number in range(int(rate * seconds)):
-        intended = started + number / rate
-        while (left := intended - time.perf_counter()) > 0:
-            await asyncio.sleep(left - 0.001 if left > 0.002 else 0)  # the loop's clock counts whole milliseconds
-        tasks.append(asyncio.create_task(one(number, intended)))
+    tasks: list[asyncio.Task[None]] = []
+    started, loop = time.perf_counter() + 0.1, asyncio.get_running_loop()
+
+    def keep_time() -> None:
+        # A thread, since the loop's clock counts whole milliseconds; it sleeps, since spinning takes the server's core.
+        for number in range(int(rate * seconds)):
+            intended = started + number / rate
+            time.sleep(max(0.0, intended - time.perf_counter()))
+            loop.call_soon_threadsafe(lambda at=(number, intended): tasks.append(asyncio.create_task(one(*at))))
+
+    await asyncio.to_thread(keep_time)
+    await asyncio.sleep(0)  # the last one has begun
     await asyncio.gather(*tasks)
     for connection in idle:
         connection.transport.close()
