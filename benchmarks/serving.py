@@ -197,12 +197,15 @@ async def open_loop(port: int, make: Callable[[int], bytes], rate: float, second
     tasks: list[asyncio.Task[None]] = []
     started, loop = time.perf_counter() + 0.1, asyncio.get_running_loop()
 
+    def begin(number: int, intended: float) -> None:
+        tasks.append(asyncio.create_task(one(number, intended)))
+
     def keep_time() -> None:
         # A thread, since the loop's clock counts whole milliseconds; it sleeps, since spinning takes the server's core.
         for number in range(int(rate * seconds)):
             intended = started + number / rate
             time.sleep(max(0.0, intended - time.perf_counter()))
-            loop.call_soon_threadsafe(lambda at=(number, intended): tasks.append(asyncio.create_task(one(*at))))
+            loop.call_soon_threadsafe(begin, number, intended)
 
     await asyncio.to_thread(keep_time)
     await asyncio.sleep(0)  # the last one has begun

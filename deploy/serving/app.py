@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 import graphsys
-from graphsys.core.errors import GraphsysError
 from graphsys.deploy.serving import health_routes, infer_routes, page_routes, search_routes, table_routes
 from graphsys.deploy.serving.docs_page import docs_page
 from graphsys.deploy.serving.gate import OPEN_PATHS, Gate
-from graphsys.deploy.serving.problems import Problem, as_problem
+from graphsys.deploy.serving.operations import direct_routes
+from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.service import Service
 
 _STYLE_ONLY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -28,13 +28,11 @@ def make_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.batcher = infer_routes.infer_batcher(service)
     app.add_route("/docs", _docs)
-    served = (table_routes, health_routes, search_routes, infer_routes, page_routes)
-    for router in (*(routes.router for routes in served), page_routes.pages):
+    served = [routes.router for routes in (table_routes, health_routes, search_routes, infer_routes, page_routes)]
+    for router in (*served, page_routes.pages):
         app.include_router(router)
-    app.add_exception_handler(Problem, _refused)
-    app.add_exception_handler(GraphsysError, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
-    app.add_middleware(Gate, service=service)
+    app.add_middleware(Gate, service=service, direct=direct_routes(served))
     if service.tokens.required:
         _describe_token(app)
     return app
@@ -51,13 +49,6 @@ def _describe_token(app: FastAPI) -> None:
 async def _docs(request: Request) -> Response:
     app: FastAPI = request.app
     return HTMLResponse(docs_page(app.openapi()), headers={"Content-Security-Policy": _STYLE_ONLY})
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    if isinstance(error, GraphsysError):
-        return as_problem(error).response()
-    assert isinstance(error, Problem)
-    return error.response()
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:

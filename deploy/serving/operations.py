@@ -4,7 +4,7 @@ FastAPI finds out the arguments of a handler for every request, which costs more
 the request and returns the response; what it reads and answers is declared beside it, and checked by the same models.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fastapi import APIRouter
@@ -47,6 +47,17 @@ class DirectRoute(APIRoute):
 def direct_router(**options: Any) -> APIRouter:
     """Return a router of :class:`DirectRoute`."""
     return APIRouter(route_class=DirectRoute, **options)
+
+
+def direct_routes(routers: Iterable[APIRouter]) -> dict[tuple[str, str], DirectRoute]:
+    """Return the routes whose paths hold no parameters, by method and path."""
+    routes = [route for router in routers for route in router.routes]
+    return {
+        (method, route.path): route
+        for route in routes
+        if isinstance(route, DirectRoute) and not route.param_convertors
+        for method in route.methods or ()
+    }
 
 
 def described(

@@ -39,6 +39,7 @@ class Telemetry:
         # Finding a label's child takes a lock and a dictionary of tuples; the same few come again and again.
         self._request_child = lru_cache(maxsize=4096)(self._requests.labels)
         self._seconds_child = lru_cache(maxsize=256)(self._seconds.labels)
+        self._batch_child = lru_cache(maxsize=16)(self._batch.labels)
 
     def observe_request(self, *, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request.
@@ -56,7 +57,7 @@ class Telemetry:
         Args:
             kind: ``lookup``, ``search``, ``infer`` or ``predict``.
         """
-        self._batch.labels(kind).observe(size)
+        self._batch_child(kind).observe(size)
 
     def render(self) -> bytes:
         """Return all figures as text for Prometheus."""
