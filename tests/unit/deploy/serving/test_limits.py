@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import trustme
 from helpers.serving import WAIT_S, client_of, counting_table, running, service_with
