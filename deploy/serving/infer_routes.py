@@ -1,6 +1,7 @@
 """Vectors and predictions of new nodes, and predictions for known ones."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ from starlette.responses import Response
 
 from graphsys.core.types import NodeIds
 from graphsys.deploy.serving.batching import Batcher, BatchLimits
+from graphsys.deploy.serving.id_rows import Id, IdsBody, arrow_rows_reply, asked_ids
 from graphsys.deploy.serving.operations import described, direct_router
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.search_routes import arrow_vectors
 from graphsys.deploy.serving.served_table import ServedTable
 from graphsys.deploy.serving.service import Service
-from graphsys.deploy.serving.table_routes import Id, check_count, service_of
+from graphsys.deploy.serving.table_routes import check_count, service_of
 from graphsys.deploy.serving.wire import (
     VERSION_KEY,
     arrow_reply,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 router = direct_router(tags=["inference"])
 
 PREDICT_KEY = "graphsys.predict"  # of an Arrow request's metadata: true or false
+CLASSES_KEY = "graphsys.classes"  # of an Arrow reply's metadata: what the columns of probabilities are, as JSON
 
 
 class KnownEdges(BaseModel):
@@ -79,15 +82,6 @@ class InferReply(BaseModel):
     classes: list[int | str] = Field(description="What the columns of probabilities are.")
 
 
-class PredictBody(BaseModel):
-    """Which known nodes are asked about."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    ids: list[Id] = Field(description="External ids.")
-    version: str | None = Field(None, description="The table that must answer; the active one when left out.")
-
-
 class PredictReply(BaseModel):
     """What the trained network says of known nodes."""
 
@@ -102,6 +96,7 @@ async def infer(request: Request) -> Response:
     """Vectors of nodes that came after the training, from their features and edges.
 
     An Arrow request has a row per new node: `x`, a list of numbers, and `known`, a list of ids that may be left out.
+    Its reply names the classes in its metadata, as JSON, under `graphsys.classes`.
     """
     service = service_of(request)
     body = _by_arrow(await read_arrow(request)) if is_arrow(request) else parse_json(await request.body(), InferBody)
@@ -236,7 +231,7 @@ def _inferred(answer: "Inferred", classes: list[int | str], version: str, *, as_
     if said is not None:
         columns["probabilities"] = _lists(said)
     batch = pa.RecordBatch.from_pydict(columns)
-    return arrow_reply(batch.replace_schema_metadata({VERSION_KEY: version}))
+    return arrow_reply(batch.replace_schema_metadata(_told(version, classes)))
 
 
 def _lists(rows: Any) -> Any:
@@ -245,22 +240,32 @@ def _lists(rows: Any) -> Any:
     )
 
 
-@router.post("/v1/predict", **described(body=PredictBody, reply=PredictReply))
+@router.post("/v1/predict", **described(body=IdsBody, reply=PredictReply, arrow=True))
 async def predict(request: Request) -> Response:
-    """What the trained network says of known nodes: probabilities of classes or labels, or values."""
+    """What the trained network says of known nodes: probabilities of classes or labels, or values.
+
+    An Arrow reply has the columns `id`, `found` and `probabilities`, and in its metadata the classes, as JSON, under
+    `graphsys.classes`.
+    """
     service = service_of(request)
-    body = parse_json(await request.body(), PredictBody)
-    check_count(len(body.ids), service, "ids")
-    service.telemetry.observe_batch("predict", len(body.ids))
-    return await asyncio.to_thread(_predicted, service, body)
+    ids, version = await asked_ids(request)
+    check_count(len(ids), service, "ids")
+    service.telemetry.observe_batch("predict", len(ids))
+    return await asyncio.to_thread(_predicted, service, ids, version, as_arrow=wants_arrow(request))
 
 
-def _predicted(service: Service, body: PredictBody) -> Response:
-    with service.registry.lease(body.version) as table:
+def _predicted(service: Service, ids: Any, version: str | None, *, as_arrow: bool) -> Response:
+    with service.registry.lease(version) as table:
         model = model_of(table)
-        node, found = table.to_node(body.ids)
-        rows = iter(model.predict(node[found]))
-        said = [next(rows) if hit else None for hit in found]
-        return json_reply(
-            {"version": table.version, "found": found, "probabilities": said, "classes": class_names(model)}
-        )
+        node, found = table.to_node(ids)
+        said = np.zeros((len(found), model.num_outputs), np.float32)
+        said[found] = model.predict(node[found])
+        answered, classes = table.version, class_names(model)
+    if as_arrow:
+        return arrow_rows_reply(ids, found, "probabilities", said, _told(answered, classes))
+    rows = [row if hit else None for row, hit in zip(said, found, strict=True)]
+    return json_reply({"version": answered, "found": found, "probabilities": rows, "classes": classes})
+
+
+def _told(version: str, classes: list[int | str]) -> dict[str, str]:
+    return {VERSION_KEY: version, CLASSES_KEY: json.dumps(classes)}

@@ -7,41 +7,20 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from graphsys.deploy.serving.id_rows import IdsBody, arrow_rows_reply, asked_ids
 from graphsys.deploy.serving.operations import described, direct_router
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.registry import TableListing
 from graphsys.deploy.serving.service import Service
-from graphsys.deploy.serving.wire import (
-    VERSION_KEY,
-    Mask,
-    arrow_reply,
-    is_arrow,
-    json_reply,
-    json_rows_reply,
-    parse_json,
-    read_arrow,
-    wants_arrow,
-)
+from graphsys.deploy.serving.wire import VERSION_KEY, Mask, json_reply, json_rows_reply, wants_arrow
 
 router = direct_router(tags=["tables"])
 
 QUICK_NUMBERS = 1 << 18  # gathered from memory in less time than it takes to hand the work to a thread twice
-
-Id = StrictInt | StrictStr
-
-
-class LookupBody(BaseModel):
-    """Which vectors are wanted."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    ids: list[Id] = Field(description="External ids: integers or strings, as the graph was imported with.")
-    version: str | None = Field(None, description="The table that must answer; the active one when left out.")
 
 
 class LookupReply(BaseModel):
@@ -82,11 +61,11 @@ def service_of(request: Request) -> Service:
     return service
 
 
-@router.post("/v1/embeddings/lookup", **described(body=LookupBody, reply=LookupReply, arrow=True))
+@router.post("/v1/embeddings/lookup", **described(body=IdsBody, reply=LookupReply, arrow=True))
 async def lookup(request: Request) -> Response:
     """Vectors by id, for up to thousands of ids; an unknown id is no error."""
     service = service_of(request)
-    ids, version = await _asked(request)
+    ids, version = await asked_ids(request)
     check_count(len(ids), service, "ids")
     service.telemetry.observe_batch("lookup", len(ids))
     look_up = partial(_look_up, service, ids, version)
@@ -94,7 +73,7 @@ async def lookup(request: Request) -> Response:
         quick = table.resident and len(ids) * table.dim <= QUICK_NUMBERS
     vectors, found, answered = look_up() if quick else await asyncio.to_thread(look_up)
     if wants_arrow(request):
-        return _arrow(ids, vectors, found, answered)
+        return arrow_rows_reply(ids, found, "vector", vectors, {VERSION_KEY: answered})
     fields = {"version": answered, "dim": vectors.shape[1], "found": found}
     return await json_rows_reply(fields, "vectors", vectors, found)
 
@@ -103,17 +82,6 @@ def _look_up(service: Service, ids: Any, version: str | None) -> tuple[npt.NDArr
     # The lease is taken where the work is done: a request that is given up may leave its thread working.
     with service.registry.lease(version) as table:
         return *table.lookup(ids), table.version
-
-
-async def _asked(request: Request) -> tuple[Any, str | None]:
-    if not is_arrow(request):
-        body = parse_json(await request.body(), LookupBody)
-        return body.ids, body.version
-    table = await read_arrow(request)
-    if table.column_names != ["id"]:
-        raise Problem(422, f"the Arrow stream has columns {table.column_names}; send one column 'id'")
-    version = (table.schema.metadata or {}).get(VERSION_KEY.encode())
-    return table.column("id").combine_chunks(), None if version is None else version.decode()
 
 
 def check_count(count: int, service: Service, what: str) -> None:
@@ -126,22 +94,6 @@ def check_count(count: int, service: Service, what: str) -> None:
         raise Problem(
             422, f"the request has {count:,} {what}; at most {service.settings.max_ids:,} are answered at once"
         )
-
-
-def _arrow(ids: Any, vectors: npt.NDArray[np.float32], found: Mask, version: str) -> Response:
-    column = ids if isinstance(ids, pa.Array) else _id_column(ids)
-    mask = None if found.all() else pa.array(~found)
-    held = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1], mask=mask)
-    fields = [pa.field("id", column.type), pa.field("found", pa.bool_()), pa.field("vector", held.type)]
-    schema = pa.schema(fields, metadata={VERSION_KEY: version})
-    return arrow_reply(pa.record_batch([column, pa.array(found), held], schema=schema))
-
-
-def _id_column(ids: list[int | str]) -> Any:
-    try:
-        return pa.array(ids)
-    except (pa.ArrowException, OverflowError):  # integers and strings side by side, or an integer beyond int64
-        return pa.array([str(value) for value in ids])
 
 
 @router.get("/v1/tables", **described(reply=TablesReply))

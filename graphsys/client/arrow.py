@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from graphsys.client.errors import UnreachableError
-from graphsys.client.results import Lookup, Neighbours
+from graphsys.client.results import Lookup, Neighbours, Predicted
 
 VERSION_KEY = "graphsys.version"  # of a schema's metadata
 SEARCH_KEY = "graphsys.search"
+CLASSES_KEY = "graphsys.classes"
 
 Ids = Sequence[int | str] | npt.NDArray[Any]
 
@@ -30,8 +31,8 @@ def id_column(ids: Ids) -> Any:
     return None
 
 
-def lookup_stream(column: Any, version: str | None) -> bytes:
-    """Return a look-up's body."""
+def ids_stream(column: Any, version: str | None) -> bytes:
+    """Return the body of a request about nodes by id."""
     return _stream("id", column, None if version is None else {VERSION_KEY: version})
 
 
@@ -77,6 +78,14 @@ def read_neighbours(body: bytes) -> Neighbours:
     )
 
 
+def read_predicted(body: bytes) -> Predicted:
+    """Return what the reply to a question for predictions says."""
+    table = _table(body)
+    found, rows = _found_rows(table, "probabilities")
+    classes = tuple(json.loads((table.schema.metadata or {}).get(CLASSES_KEY.encode(), b"[]")))
+    return Predicted(version=version_of(table.schema), found=found, probabilities=rows, classes=classes)
+
+
 def _table(body: bytes) -> Any:
     try:
         with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
@@ -87,8 +96,13 @@ def _table(body: bytes) -> Any:
 
 def as_lookup(table: Any) -> Lookup:
     """Return columns ``id``, ``found`` and ``vector`` as arrays."""
+    found, vectors = _found_rows(table, "vector")
+    return Lookup(version=version_of(table.schema), found=found, vectors=vectors)
+
+
+def _found_rows(table: Any, name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
     found = table.column("found").combine_chunks().to_numpy(zero_copy_only=False).astype(np.bool_, copy=False)
-    return Lookup(version=version_of(table.schema), found=found, vectors=_vectors(table.column("vector"), found))
+    return found, _vectors(table.column(name), found)
 
 
 def version_of(schema: Any) -> str:

@@ -76,13 +76,13 @@ class Client:
             ids: [Q] integers or strings.
             version: Of the table that must answer; the active one by default.
         """
-        from graphsys.client.arrow import id_column, lookup_stream, read_lookup
+        from graphsys.client.arrow import id_column, ids_stream, read_lookup
 
         column = id_column(ids) if len(ids) >= _ARROW_IDS else None
         if column is not None and self._flight is not None and len(ids) >= _FLIGHT_IDS:
             return self._flight.lookup(column, version, self._patience)
         if column is not None:
-            body = lookup_stream(column, version)
+            body = ids_stream(column, version)
             return read_lookup(self._http.send("POST", "/v1/embeddings/lookup", body, ARROW, self._patience))
         answer = self._post("/v1/embeddings/lookup", {"ids": _plain(ids), "version": version})
         vectors = _rows(answer["vectors"], int(answer["dim"]))
@@ -162,6 +162,12 @@ class Client:
 
     def predict(self, ids: Ids, *, version: str | None = None) -> Predicted:
         """Return what the trained model says of known nodes: probabilities of classes, or values."""
+        from graphsys.client.arrow import id_column, ids_stream, read_predicted
+
+        column = id_column(ids) if len(ids) >= _ARROW_IDS else None
+        if column is not None:
+            body = ids_stream(column, version)
+            return read_predicted(self._http.send("POST", "/v1/predict", body, ARROW, self._patience))
         answer = self._post("/v1/predict", {"ids": _plain(ids), "version": version})
         classes = tuple(answer["classes"])
         return Predicted(

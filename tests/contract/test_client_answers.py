@@ -60,6 +60,10 @@ def test_a_stored_node_taken_for_new_gets_its_stored_vector_and_prediction(clien
     np.testing.assert_allclose(found.probabilities[0], said.probabilities[0], atol=1e-5)
     assert not said.probabilities[1].any()
     assert client.infer(x).probabilities is None
+    many = client.predict([*[3] * 99, 10**6])  # as Arrow
+    assert many.classes == said.classes
+    assert many.found.tolist() == [True] * 99 + [False]
+    np.testing.assert_allclose(many.probabilities, said.probabilities[[0] * 99 + [1]], rtol=1e-6)
 
 
 def test_an_edge_among_new_nodes_changes_who_gets_it(client: Client, folder: Path) -> None:

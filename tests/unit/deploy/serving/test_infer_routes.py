@@ -1,5 +1,6 @@
 """New nodes and predictions over HTTP, as a client sees them."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +99,25 @@ def test_arrow_has_a_row_per_new_node(client: httpx.Client, folder: Path) -> Non
     expected = client.post(URL, json=asked).json()["vectors"]
     np.testing.assert_allclose(table.column("vector").to_pylist(), expected, rtol=1e-6)
     assert len(table.column("probabilities").to_pylist()[0]) == 4
+
+
+def test_predictions_as_arrow_are_those_of_json(client: httpx.Client) -> None:
+    sink = pa.BufferOutputStream()
+    ids = pa.record_batch({"id": pa.array([3, 999, 50])})
+    with pa.ipc.new_stream(sink, ids.schema) as writer:
+        writer.write_batch(ids)
+    reply = client.post("/v1/predict", content=bytes(sink.getvalue()), headers={"content-type": ARROW})
+    assert reply.status_code == 200, reply.text
+    table = pa.ipc.open_stream(reply.content).read_all()
+    expected = client.post("/v1/predict", json={"ids": [3, 999, 50]}).json()
+    assert table.column("found").to_pylist() == expected["found"] == [True, False, True]
+    said = table.column("probabilities").to_pylist()
+    assert said[1] is None
+    np.testing.assert_allclose(
+        [said[0], said[2]], [expected["probabilities"][0], expected["probabilities"][2]], rtol=1e-6
+    )
+    assert json.loads(table.schema.metadata[b"graphsys.classes"]) == expected["classes"]
+    assert client.post("/v1/predict", content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
 
 
 @pytest.mark.parametrize(
