@@ -19,6 +19,11 @@ from graphsys.storage.flat import FlatArray, FlatSpec, chunk_file
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+_MAKERS = {
+    "store": "graphsys import",
+    "checkpoint": "graphsys train RUN.yaml",
+    "embedding_table": "graphsys embed RUN.yaml",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_bytes(folder / MANIFEST_NAME, sealed_json(manifest.as_dict()))
 
 
+def _next_step(kind: str | None) -> str:
+    command = _MAKERS.get(kind or "")
+    return "Check the path" if command is None else f"Check the path, or write one with `{command}`"
+
+
 def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
     """Return the manifest of the artefact at ``folder``.
 
@@ -113,14 +123,15 @@ def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
     wanted = f"a graphsys {kind.replace('_', ' ')}" if kind else "a graphsys artefact"
     path = folder / MANIFEST_NAME
     if not folder.exists():
-        raise ArtefactError(f"{folder} does not exist; expected {wanted} there")
+        raise ArtefactError(f"{folder} does not exist; expected {wanted} there. {_next_step(kind)}")
     if not path.is_file():
-        raise ArtefactError(f"{folder} is not {wanted}: it has no {MANIFEST_NAME}")
+        raise ArtefactError(f"{folder} is not {wanted}: it has no {MANIFEST_NAME}. {_next_step(kind)}")
     value = open_sealed_json(path)
     found = str(value.get("format", "")).removeprefix("graphsys.")
     version = value.get("format_version", 0)
     if kind is not None and found != kind:
-        raise ArtefactError(f"{folder} is not {wanted}: it is a {found.replace('_', ' ') or 'file of another program'}")
+        other = found.replace("_", " ") or "file of another program"
+        raise ArtefactError(f"{folder} is not {wanted}: it is a {other}. {_next_step(kind)}")
     if version > FORMAT_VERSION:
         raise FormatVersionError(
             f"{folder} has {found} format version {version}; this program reads up to {FORMAT_VERSION}. "

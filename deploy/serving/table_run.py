@@ -31,6 +31,10 @@ def find_run(table: EmbeddingTable, given: Path | None, progress: Progress = SIL
     """
     path = given or table.path.absolute().parent / RUN_FILE_NAME
     if given is None and not path.is_file():
+        progress.message(
+            f"{table.path} is served without the run that made it, as none lies beside it; "
+            f"--run RUN.yaml names it, for predictions and new nodes"
+        )
         return None
     try:
         run = load_run(path)

@@ -1,5 +1,6 @@
 """The commands of ``graphsys``, by name and group."""
 
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -56,8 +57,13 @@ def application() -> typer.Typer:
     )
     app.callback()(_options)
     for name, function, group, example in COMMANDS:
-        app.command(name, rich_help_panel=group, epilog=f"Example: {example}")(function)
+        app.command(name, rich_help_panel=group, help=_paragraphs(function), epilog=f"Example: {example}")(function)
     return app
+
+
+def _paragraphs(function: Callable[..., None]) -> str:
+    # The help keeps line breaks, and those of a docstring stand in the middle of sentences.
+    return "\n\n".join(" ".join(text.split()) for text in inspect.cleandoc(function.__doc__ or "").split("\n\n"))
 
 
 def _show_version(wanted: bool) -> None:

@@ -146,6 +146,7 @@ def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableTy
     commands = (
         f"{program} inspect {paths['store']}",
         f"{program} lookup {table} --id {first} --k 3",
+        f"{program} serve {table} --run {run_file}",
         f"{program} train {run_file} --set out={paths['run folder']}-gcn --set model.name=gcn",
         f"{program} export {table} --to parquet --out digits.parquet",
         f"{program} verify {Path(run_file).parent}",

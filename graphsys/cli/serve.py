@@ -55,7 +55,9 @@ def serve(
     ] = "cosine",
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File with one `token [expiry]` a line; or set $GRAPHSYS_TOKEN."),
+        typer.Option(
+            metavar="FILE", help="File with a token a line, or a token and its expiry; or set $GRAPHSYS_TOKEN."
+        ),
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate chain; serves HTTPS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of the certificate.")] = None,

@@ -47,11 +47,12 @@ class Client:
         flight: str | None = None,
         timeout_s: float = 30.0,
         retries: int = 3,
-        ca: Path | None = None,
+        ca: Path | str | None = None,
     ) -> None:
         self._patience = Patience(timeout_s=timeout_s, retries=retries)
-        self._http = HttpTransport(url, token, ca)
-        self._flight = None if flight is None else _flight_transport(flight, token, ca)
+        certificate = None if ca is None else Path(ca)
+        self._http = HttpTransport(url, token, certificate)
+        self._flight = None if flight is None else _flight_transport(flight, token, certificate)
 
     def __enter__(self) -> Self:
         """Return the client."""

@@ -130,6 +130,13 @@ def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest
     assert f"Example: graphsys {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_help_breaks_no_line_in_a_sentence_and_has_no_brackets_which_would_not_show(name: str) -> None:
+    command = app.command().commands[name]
+    assert "\n" not in command.help.replace("\n\n", "")
+    assert not [param.name for param in command.params if "[" in (getattr(param, "help", None) or "")]
+
+
 @pytest.mark.parametrize(("name", "example"), [(command[0], command[3]) for command in app.COMMANDS])
 def test_the_options_of_an_example_exist(name: str, example: str) -> None:
     known = {option for param in app.command().commands[name].params for option in param.opts}

@@ -57,4 +57,5 @@ def test_neighbours_of_the_demo_fit_and_paths_are_as_short_as_they_can_be(
     commands = next(part for part in shown if isinstance(part, str) and part.startswith("Try next"))
     assert "graphsys inspect d/digits.gs\n" in commands
     assert "graphsys lookup /elsewhere/embeddings.gs --id 1001" in commands
+    assert "graphsys serve /elsewhere/embeddings.gs --run d/digits.yaml\n" in commands
     assert "graphsys train d/digits.yaml --set out=d/run-gcn" in commands

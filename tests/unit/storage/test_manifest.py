@@ -54,7 +54,7 @@ def test_every_flipped_byte_of_a_manifest_is_found(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_artefact_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="does not exist"):
+    with pytest.raises(ArtefactError, match=r"does not exist; expected a graphsys store there\. .* `graphsys import`"):
         read_manifest(tmp_path / "none", "store")
     with pytest.raises(ArtefactError, match="is not a graphsys store"):
         read_manifest(tmp_path, "store")
@@ -62,7 +62,7 @@ def test_a_folder_that_is_no_artefact_is_named(tmp_path: Path) -> None:
 
 def test_an_artefact_of_another_kind_is_named(tmp_path: Path) -> None:
     artefact(tmp_path)
-    with pytest.raises(ArtefactError, match="it is a store"):
+    with pytest.raises(ArtefactError, match=r"it is a store\. .* write one with `graphsys embed RUN\.yaml`"):
         read_manifest(tmp_path, "embedding_table")
 
 

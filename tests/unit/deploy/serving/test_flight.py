@@ -235,6 +235,8 @@ def test_tls_needs_the_authority_that_signed(small: EmbeddingTable, tmp_path: Pa
         assert server.url.startswith("grpc+tls://")
         with Client("https://127.0.0.1:1", flight=server.url, ca=tmp_path / "ca.pem") as client:
             assert len(client.download().ids) == small.num_rows
+        with Client("https://127.0.0.1:1", flight=server.url, ca=str(tmp_path / "ca.pem")) as client:
+            assert len(client.lookup(small.ids.to_external(np.zeros(9000, np.int64))).found) == 9000
         stranger = Client("https://127.0.0.1:1", flight=server.url, retries=0, timeout_s=5)
         with stranger, pytest.raises(UnreachableError, match="cannot be reached"):
             stranger.download()
