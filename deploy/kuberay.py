@@ -5,6 +5,8 @@ Source:
 """
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -38,10 +40,12 @@ def ray_job(
         volume: "claim:/path" of the volume that holds the store and receives what the run writes.
 
     Raises:
-        ConfigError: An argument is not of that form.
+        ConfigError: An argument is not of that form, or store or run folder do not lie on the volume.
     """
     if code is not None and not code.startswith(_REMOTE):
         raise ConfigError(f"--code is '{code}'; pods fetch it themselves: give an address such as https://...")
+    remedy = "set store and out to paths there, such as --set store=/data/my.gs --set out=/data/runs/my"
+    check_seen(volume, [run.store.absolute(), run.out.absolute()], remedy)
     environment: dict[str, Any] = {"env_vars": {_RUN_VARIABLE: run_text(run)}}
     if code is not None:
         environment["working_dir"] = code
@@ -78,6 +82,18 @@ def parse_volume(volume: str | None) -> tuple[str, str] | None:
     if not claim or not path.startswith("/"):
         raise ConfigError(f"--volume is '{volume}'; write it as claim:/path, such as graphs:/data")
     return claim, path
+
+
+def check_seen(volume: str | None, paths: Sequence[Path], remedy: str) -> None:
+    """Check that pods see ``paths``, where a volume is given.
+
+    Raises:
+        ConfigError: One lies elsewhere.
+    """
+    mounted = parse_volume(volume)
+    hidden = [path for path in paths if mounted is not None and not path.is_relative_to(mounted[1])]
+    if mounted is not None and hidden:
+        raise ConfigError(f"pods see what lies below {mounted[1]}, and {hidden[0]} does not; {remedy}")
 
 
 def _cluster(run: RunConfig, image: str, ray_version: str, volume: tuple[str, str] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from graphsys.core.errors import ConfigError
-from graphsys.deploy.kuberay import mebibytes, parse_volume, pod
+from graphsys.deploy.kuberay import check_seen, mebibytes, parse_volume, pod
 from graphsys.deploy.serving.auth import TOKEN_VARIABLE
 from graphsys.deploy.serving.ray_app import NAME, RayPlan
 
@@ -42,10 +42,7 @@ def ray_service(
     Raises:
         ConfigError: An argument is not of that form.
     """
-    if volume is not None and not all(
-        str(path).startswith(f"{_mount(volume)}/") for path in [*plan.tables, plan.choice]
-    ):
-        raise ConfigError(f"pods see what lies below {_mount(volume)}; give the tables by their paths there")
+    check_seen(volume, [*plan.tables, plan.choice], "give the tables by their paths there")
     manifest = {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
@@ -125,11 +122,6 @@ def _serving_pod(
         source = {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}
         container["env"] = [{"name": TOKEN_VARIABLE, "valueFrom": source}]
     return template
-
-
-def _mount(volume: str) -> str:
-    parsed = parse_volume(volume)
-    return parsed[1].rstrip("/") if parsed else ""
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,10 +1,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from helpers.training import run_config
 
 from graphsys.core.config import parse_run
+from graphsys.core.errors import ConfigError
 from graphsys.deploy.kuberay import ray_job
 
 
@@ -47,6 +49,11 @@ def test_a_pipeline_gets_a_pod_for_each_of_its_processes() -> None:
         "workerGroupSpecs"
     ]
     assert group["replicas"] == 4
+
+
+def test_a_store_that_pods_cannot_see_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pods see what lies below /mnt, and /data/s.gs does not; set store and out"):
+        manifest(volume="graphs:/mnt")
 
 
 def test_every_worker_gets_a_pod_with_its_cores_its_memory_and_a_gpu() -> None:
