@@ -52,7 +52,7 @@ def test_a_pipeline_gets_a_pod_for_each_of_its_processes() -> None:
 
 
 def test_a_store_that_pods_cannot_see_is_refused() -> None:
-    with pytest.raises(ConfigError, match="/data/s\.gs does not; set store and out"):
+    with pytest.raises(ConfigError, match=r"/data/s\.gs does not; set store and out"):
         manifest(volume="graphs:/mnt")
 
 
