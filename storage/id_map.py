@@ -127,7 +127,7 @@ class IdMap:
             O(V log N); queries are put in order first, so that a map on disk is walked through once.
         """
         if self.kind == "string":
-            node = self._find_texts(ids if is_text(ids) else [str(value) for value in ids])
+            node = self._find_texts(_as_texts(ids))
         else:
             wanted, possible = _as_integers(ids)
             if self.kind == "identity":
@@ -193,6 +193,13 @@ def refuse_equal_texts(hashes: Hashes, order: NodeIds, offsets: NodeIds, text: T
     node = _first_equal(hashes, order, offsets, text)
     if node >= 0:
         raise given_twice(text[offsets[node] : offsets[node + 1]].tobytes().decode())
+
+
+def _as_texts(ids: ExternalIds) -> ExternalIds:
+    """Return ids [V] as strings: where names are text, the integer 17 asks for "17"."""
+    if not isinstance(ids, pa.Array):
+        return [str(value) for value in ids]
+    return ids.cast(pa.large_string()) if pa.types.is_integer(ids.type) else ids
 
 
 def _as_integers(ids: ExternalIds) -> tuple[NodeIds, npt.NDArray[np.bool_]]:

@@ -119,13 +119,15 @@ def read_manifest(folder: Path, kind: str | None = None) -> Manifest:
         ArtefactError: There is no artefact, or one of another kind.
         FormatVersionError: It was written by a newer format.
         CorruptError: The manifest's bytes changed.
+        DiskError: The system refused, as it does for a name that is too long.
     """
     wanted = f"a graphsys {kind.replace('_', ' ')}" if kind else "a graphsys artefact"
     path = folder / MANIFEST_NAME
-    if not folder.exists():
-        raise ArtefactError(f"{folder} does not exist; expected {wanted} there. {_next_step(kind)}")
-    if not path.is_file():
-        raise ArtefactError(f"{folder} is not {wanted}: it has no {MANIFEST_NAME}. {_next_step(kind)}")
+    with disk_errors("read", folder):
+        if not folder.exists():
+            raise ArtefactError(f"{folder} does not exist; expected {wanted} there. {_next_step(kind)}")
+        if not path.is_file():
+            raise ArtefactError(f"{folder} is not {wanted}: it has no {MANIFEST_NAME}. {_next_step(kind)}")
     value = open_sealed_json(path)
     found = str(value.get("format", "")).removeprefix("graphsys.")
     version = value.get("format_version", 0)

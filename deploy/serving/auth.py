@@ -128,7 +128,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
     with disk_errors("read", path):
         raw = path.read_bytes()
     try:
-        lines = raw.decode("utf-8").splitlines()
+        lines = raw.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is no text: {error.reason} at byte {error.start}") from error
     tokens = []

@@ -1,10 +1,12 @@
 """Exact nearest neighbours among vectors in memory or memory-mapped: what ``graphsys lookup`` answers, much faster."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
+from graphsys.core.errors import GraphsysError
 from graphsys.core.progress import SILENT, Progress, task
 from graphsys.core.types import Array, NodeIds
 from graphsys.deploy.lookup import Doubles, Metric
@@ -14,6 +16,15 @@ Scores = npt.NDArray[np.float32]
 
 _BLOCK_BYTES = 1 << 20  # float16 vectors that are widened at a time
 _QUERIES = 32  # that pass over the vectors together; their rows stay in the first-level caches
+
+
+class StoppedError(GraphsysError):
+    """A search was told to stop: nobody waits for its answer any more."""
+
+
+def never() -> bool:
+    """Return that a search goes on to its end."""
+    return False
 
 
 class ExactSearch:
@@ -46,13 +57,23 @@ class ExactSearch:
         return np.ascontiguousarray(self.vectors[start:stop], np.float32)
 
     def search(
-        self, queries: Doubles, k: int, metric: Metric, left_out: NodeIds | None = None
+        self,
+        queries: Doubles,
+        k: int,
+        metric: Metric,
+        left_out: NodeIds | None = None,
+        *,
+        stop: Callable[[], bool] = never,
     ) -> tuple[Doubles, NodeIds]:
         """Return nearness [Q, k], the largest first, and nodes [Q, k]; minus infinity and -1 where none is left.
 
         Args:
             queries: [Q, dim] finite.
             left_out: [Q] node that is no answer; -1 for none.
+            stop: Asked between blocks of a MiB, from several threads; once it says so, the search ends.
+
+        Raises:
+            StoppedError: ``stop`` said so.
 
         Cost:
             Q x N x dim multiplications; the vectors are read once per 32 queries. Memory: 16 k Q bytes per thread.
@@ -63,19 +84,23 @@ class ExactSearch:
         none = np.full(num_queries, MISSING, np.int64) if left_out is None else left_out
         for start in range(0, num_queries, _QUERIES):
             part = slice(start, start + _QUERIES)
-            score[part], node[part] = self._search_few(queries[part], k, metric, none[part])
+            score[part], node[part] = self._search_few(queries[part], k, metric, none[part], stop)
         return score, node
 
-    def _search_few(self, queries: Doubles, k: int, metric: Metric, left_out: NodeIds) -> tuple[Doubles, NodeIds]:
+    def _search_few(
+        self, queries: Doubles, k: int, metric: Metric, left_out: NodeIds, stop: Callable[[], bool]
+    ) -> tuple[Doubles, NodeIds]:
         lengths = np.sqrt(np.einsum("qd,qd->q", queries, queries))
         narrow = narrowed(queries, lengths, metric)
         cuts = np.linspace(0, self.vectors.shape[0], self.threads + 1).astype(np.int64).tolist()
 
-        def part(start: int, stop: int) -> tuple[Doubles, NodeIds]:
+        def part(start: int, end: int) -> tuple[Doubles, NodeIds]:
             score = np.full((queries.shape[0], k), -np.inf)
             node = np.full((queries.shape[0], k), MISSING, np.int64)
-            for first in range(start, stop, self._block):
-                rows = self._rows(first, min(first + self._block, stop))
+            for first in range(start, end, self._block):
+                if stop():
+                    raise StoppedError("the search was given up")
+                rows = self._rows(first, min(first + self._block, end))
                 scan(
                     rows, self.lengths[first : first + rows.shape[0]], first, queries, narrow, lengths, CODES[metric],
                     left_out, score, node,

@@ -122,10 +122,12 @@ class FlightCalls(_ServerBase):
         with _refusing(), self._counted("do_exchange"), ExitStack() as held:
             stream = held.enter_context(self._streams.opened(context.peer()))
             table = held.enter_context(self._service.registry.lease(_plan(descriptor).table))
-            schema = lookup_schema(table, _id_type(reader.schema))
+            schema = lookup_schema(table, _id_type(_schema_of(reader)))
             writer.begin(schema)
             for chunk in reader:
                 stream.move()
+                if chunk.data is None:
+                    raise Problem(422, "a message of the stream has metadata and no ids; send batches of ids")
                 ids = self._ids(chunk.data.column(0), schema.field("id").type)
                 self._service.telemetry.observe_batch("lookup", len(ids))
                 writer.write_batch(lookup_batch(table, ids, schema))
@@ -170,6 +172,13 @@ def _plan(descriptor: Any) -> Plan:
     if len(descriptor.path) > 1:
         raise Problem(422, f"a path of {len(descriptor.path)} parts names no table; give its version alone")
     return Plan(table=descriptor.path[0].decode(errors="replace") if descriptor.path else None)
+
+
+def _schema_of(reader: Any) -> Any:
+    try:
+        return reader.schema
+    except OSError as error:
+        raise Problem(400, "the stream ended before it began; send one column 'id'") from error
 
 
 def _id_type(schema: Any) -> Any:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from graphsys.deploy.serving.problems import Problem
-from graphsys.deploy.serving.wire import VERSION_KEY, Mask, arrow_reply, is_arrow, parse_json, read_arrow
+from graphsys.deploy.serving.wire import VERSION_KEY, Mask, arrow_reply, is_arrow, metadata_text, parse_json, read_arrow
 
 Id = StrictInt | StrictStr
 
@@ -25,8 +25,11 @@ class IdsBody(BaseModel):
     version: str | None = Field(None, description="The table that must answer; the active one when left out.")
 
 
-async def asked_ids(request: Request) -> tuple[Any, str | None]:
+async def asked_ids(request: Request, most: int) -> tuple[Any, str | None]:
     """Return the ids of a request, a list or a pyarrow array, and the version that must answer.
+
+    Args:
+        most: Ids that an Arrow stream may hold; a longer one is not read further.
 
     Raises:
         Problem: 400, 415 or 422, as the body is malformed.
@@ -34,11 +37,10 @@ async def asked_ids(request: Request) -> tuple[Any, str | None]:
     if not is_arrow(request):
         body = parse_json(await request.body(), IdsBody)
         return body.ids, body.version
-    table = await read_arrow(request)
+    table = await read_arrow(request, most)
     if table.column_names != ["id"]:
         raise Problem(422, f"the Arrow stream has columns {table.column_names}; send one column 'id'")
-    version = (table.schema.metadata or {}).get(VERSION_KEY.encode())
-    return table.column("id").combine_chunks(), None if version is None else version.decode()
+    return table.column("id").combine_chunks(), metadata_text(table, VERSION_KEY)
 
 
 def arrow_rows_reply(

@@ -1,6 +1,7 @@
 """Nearest neighbours in a table: by a graph that is built once and kept beside it, or exactly."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from graphsys.core.errors import InputError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
 from graphsys.deploy.lookup import Doubles, Metric
-from graphsys.deploy.serving.exact import ExactSearch, Scores
+from graphsys.deploy.serving.exact import ExactSearch, Scores, never
 from graphsys.deploy.serving.hnsw import NeighbourGraph
 from graphsys.deploy.serving.index_folder import Wanted, is_scanned, open_or_build
 from graphsys.deploy.serving.nearness import CODES, MISSING
@@ -63,6 +64,7 @@ class SearchIndex:
         exclude: NodeIds | None = None,
         *,
         exact: bool = False,
+        stop: Callable[[], bool] = never,
     ) -> tuple[Scores, NodeIds]:
         """Return the ``k`` nearest nodes of every query, nearest first, as :func:`graphsys.deploy.lookup.search` does.
 
@@ -72,6 +74,7 @@ class SearchIndex:
             metric: None takes the index's own.
             exclude: [Q] dense id to leave out of each answer; -1 leaves none out.
             exact: Scan all vectors, whatever index there is.
+            stop: Asked now and then while vectors are scanned; once it says so, the search ends.
 
         Returns:
             Scores [Q, k'] float32 and dense ids [Q, k'] int64, where k' = min(k, rows); where fewer rows remain, the
@@ -79,28 +82,29 @@ class SearchIndex:
 
         Raises:
             InputError: A query has the wrong length or is not finite, or ``k`` or ``metric`` is wrong.
+            StoppedError: ``stop`` said so.
         """
         chosen = metric or self.metric
         wanted = self._checked(queries, k, chosen)
         kept = min(k, self._exact.vectors.shape[0])
         left_out = np.full(wanted.shape[0], MISSING, np.int64) if exclude is None else np.asarray(exclude, np.int64)
-        score, node = self._found(wanted, kept, chosen, left_out, exact=exact)
+        score, node = self._found(wanted, kept, chosen, left_out, exact=exact, stop=stop)
         score[node == MISSING] = np.nan
         return (np.sqrt(-score) if chosen == "l2" else score).astype(np.float32), node
 
     def _found(
-        self, queries: Doubles, k: int, metric: Metric, left_out: NodeIds, *, exact: bool
+        self, queries: Doubles, k: int, metric: Metric, left_out: NodeIds, *, exact: bool, stop: Callable[[], bool]
     ) -> tuple[Doubles, NodeIds]:
         graph = self._graph
         if graph is None or exact or metric != self.metric or not queries.shape[0]:
-            return self._exact.search(queries, k, metric, left_out)
+            return self._exact.search(queries, k, metric, left_out, stop=stop)
         if graph.candidates(k) > graph.num_vectors // _GRAPH_SHARE:
-            return self._exact.search(queries, k, metric, left_out)
+            return self._exact.search(queries, k, metric, left_out, stop=stop)
         score, node = graph.search(queries, k, left_out)
         if metric == "cosine":
             flat = ~queries.any(axis=1)  # as near to one vector as to another: the lowest ids are the answer
             if flat.any():
-                score[flat], node[flat] = self._exact.search(queries[flat], k, metric, left_out[flat])
+                score[flat], node[flat] = self._exact.search(queries[flat], k, metric, left_out[flat], stop=stop)
         return score, node
 
     def _checked(self, queries: npt.ArrayLike, k: int, metric: str) -> Doubles:

@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,23 +93,34 @@ def open_or_build(wanted: Wanted, exact: ExactSearch, progress: Progress = SILEN
                 return _open(wanted, exact)
             except CorruptError as error:
                 progress.message(f"{error}. The index is built again from the table")
-        with _one_builder(wanted.folder, deadline) as is_mine:
-            if is_mine:
-                _build(wanted, exact, progress)
+        if _waited(wanted.folder, deadline):
+            continue
+        try:
+            _build(wanted, exact, progress)
+        except DiskError:
+            # Another process may have begun, or even ended, between our look and our claim.
+            if not _waited(wanted.folder, deadline) and not _is_current(wanted):
+                raise
 
 
-@contextmanager
-def _one_builder(folder: Path, deadline: float) -> Iterator[bool]:
-    """Yield True to one process at a time; to the others False, once that one is done."""
+def _waited(folder: Path, deadline: float) -> bool:
+    """Wait while another process builds the index; return whether there was one.
+
+    Raises:
+        DiskError: It has not ended in time.
+    """
+    if not _is_being_built(folder):
+        return False
+    while _is_being_built(folder):
+        if time.monotonic() > deadline:
+            raise DiskError(f"another process has been building {folder} for an hour; stop it, or serve a copy")
+        time.sleep(_LOOK_S)
+    return True
+
+
+def _is_being_built(folder: Path) -> bool:
     partial = partial_path(folder)
-    if partial.is_dir() and is_claimed(partial):
-        while partial.is_dir() and is_claimed(partial):
-            if time.monotonic() > deadline:
-                raise DiskError(f"another process has been building {folder} for an hour; stop it, or serve a copy")
-            time.sleep(_LOOK_S)
-        yield False
-    else:
-        yield True
+    return partial.is_dir() and is_claimed(partial)
 
 
 def _is_current(wanted: Wanted) -> bool:

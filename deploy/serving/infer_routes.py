@@ -16,7 +16,7 @@ from graphsys.deploy.serving.batching import Batcher, BatchLimits
 from graphsys.deploy.serving.id_rows import Id, IdsBody, arrow_rows_reply, asked_ids
 from graphsys.deploy.serving.operations import described, direct_router
 from graphsys.deploy.serving.problems import Problem
-from graphsys.deploy.serving.search_routes import arrow_vectors
+from graphsys.deploy.serving.search_routes import arrow_vectors, is_list
 from graphsys.deploy.serving.served_table import ServedTable
 from graphsys.deploy.serving.service import Service
 from graphsys.deploy.serving.table_routes import check_count, service_of
@@ -25,6 +25,7 @@ from graphsys.deploy.serving.wire import (
     arrow_reply,
     is_arrow,
     json_reply,
+    metadata_text,
     parse_json,
     read_arrow,
     wants_arrow,
@@ -99,7 +100,7 @@ async def infer(request: Request) -> Response:
     Its reply names the classes in its metadata, as JSON, under `graphsys.classes`.
     """
     service = service_of(request)
-    body = _by_arrow(await read_arrow(request)) if is_arrow(request) else parse_json(await request.body(), InferBody)
+    body = await _asked(request, service)
     check_count(len(body.x), service, "new nodes")
     if not body.x:
         raise Problem(422, "x is empty; give the features of at least one new node")
@@ -201,25 +202,31 @@ def _known(table: ServedTable, ids: list[Any]) -> NodeIds:
     return node
 
 
+async def _asked(request: Request, service: Service) -> InferBody:
+    if is_arrow(request):
+        return _by_arrow(await read_arrow(request, service.settings.max_ids))
+    return parse_json(await request.body(), InferBody)
+
+
 def _by_arrow(table: Any) -> InferBody:
-    names = set(table.column_names)
-    if "x" not in names or names - {"x", "known"}:
+    if sorted(table.column_names) not in (["x"], ["known", "x"]):
         raise Problem(422, f"the Arrow stream has columns {table.column_names}; send 'x' and, if it has edges, 'known'")
     x = arrow_vectors(table.column("x"), "x").tolist()
-    said = (table.schema.metadata or {}).get(PREDICT_KEY.encode(), b"false")
-    version = (table.schema.metadata or {}).get(VERSION_KEY.encode())
-    edges = None
-    if "known" in names:
-        lists = table.column("known").to_pylist()
-        if not all(isinstance(ids, list) for ids in lists):
-            raise Problem(422, "column 'known' is no list in every row; give an empty one where there is no edge")
-        ids = [value for row in lists for value in row]
-        if not all(isinstance(value, int | str) for value in ids):
-            raise Problem(422, "column 'known' holds something that is no id; give integers or strings")
-        edges = KnownEdges(new=[place for place, row in enumerate(lists) for _ in row], known=ids)
-    return InferBody(
-        x=x, edges=edges, predict=said.lower() == b"true", version=None if version is None else version.decode()
-    )
+    edges = _by_lists(table.column("known").combine_chunks()) if "known" in table.column_names else None
+    predict = (metadata_text(table, PREDICT_KEY) or "").lower() == "true"
+    return InferBody(x=x, edges=edges, predict=predict, version=metadata_text(table, VERSION_KEY))
+
+
+def _by_lists(lists: Any) -> KnownEdges:
+    """Return the edges of a column with the known in-neighbours of every new node."""
+    if not is_list(lists.type) or lists.null_count:
+        raise Problem(422, "column 'known' is no list in every row; give an empty one where there is no edge")
+    ids, kind = lists.flatten(), lists.type.value_type
+    is_id = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if ids.null_count or (len(ids) and not is_id):
+        raise Problem(422, "column 'known' holds something that is no id; give integers or strings")
+    new = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy(zero_copy_only=False))
+    return KnownEdges(new=new.tolist(), known=ids.to_pylist())
 
 
 def _inferred(answer: "Inferred", classes: list[int | str], version: str, *, as_arrow: bool) -> Response:
@@ -248,7 +255,7 @@ async def predict(request: Request) -> Response:
     `graphsys.classes`.
     """
     service = service_of(request)
-    ids, version = await asked_ids(request)
+    ids, version = await asked_ids(request, service.settings.max_ids)
     check_count(len(ids), service, "ids")
     service.telemetry.observe_batch("predict", len(ids))
     return await asyncio.to_thread(_predicted, service, ids, version, as_arrow=wants_arrow(request))

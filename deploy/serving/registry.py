@@ -89,11 +89,14 @@ class TableRegistry:
             raise Problem(409, "another table is being activated; ask again when it is done")
         try:
             entry = self._known(version)
-            loaded = self._load(entry, version, progress) if entry.loaded is None else entry.loaded
-            self._swap(version, loaded)
+            # One that is loaded still may be closed with its last lease at any moment, until it is active again.
+            if (loaded := self._swap(version, None)) is not None:
+                return loaded
+            fresh = self._load(entry, version, progress)
+            self._swap(version, fresh)
+            return fresh
         finally:
             self._activating.release()
-        return loaded
 
     def _known(self, version: str) -> _Entry:
         with self._lock:
@@ -118,10 +121,14 @@ class TableRegistry:
             raise
         return loaded
 
-    def _swap(self, version: str, loaded: ServedTable) -> None:
+    def _swap(self, version: str, fresh: ServedTable | None) -> ServedTable | None:
+        """Make ``fresh`` active, or the table that is loaded still where that is None; return which, None for none."""
         with self._lock:
             before = self._active
             entry = self._entries[version]
+            loaded = entry.loaded if fresh is None else fresh
+            if loaded is None:
+                return None
             entry.loaded, entry.state, entry.error = loaded, "active", None
             entry.facts["provenance"] = dict(loaded.provenance)
             self._active = version
@@ -131,6 +138,7 @@ class TableRegistry:
             closing = self._take_if_unused(old)
         if closing is not None:
             closing.close()
+        return loaded
 
     @contextmanager
     def lease(self, version: str | None = None) -> Iterator[ServedTable]:

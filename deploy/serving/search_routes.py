@@ -1,6 +1,8 @@
 """Nearest neighbours by id or by vector."""
 
 import asyncio
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -83,13 +85,20 @@ async def search(request: Request) -> Response:
     `graphsys.search`; the reply has the columns `query` (a position), `id` and `score`.
     """
     service = service_of(request)
-    ids, vectors, options = await _asked(request)
+    ids, vectors, options = await _asked(request, service)
     num_queries = len(ids) if ids is not None else vectors.shape[0]
     check_count(num_queries, service, "ids or vectors")
     _check_k(options.k, num_queries, service)
     service.telemetry.observe_batch("search", num_queries)
     # The lease is taken in the thread: it must outlast the search, also where the request is given up.
-    return await asyncio.to_thread(_answer, service, ids, vectors, options, as_arrow=wants_arrow(request))
+    given_up = threading.Event()
+    try:
+        return await asyncio.to_thread(
+            _answer, service, ids, vectors, options, given_up.is_set, as_arrow=wants_arrow(request)
+        )
+    finally:
+        # A thread cannot be cancelled, and those that scan for nobody would keep others waiting.
+        given_up.set()
 
 
 def _check_k(k: int, num_queries: int, service: Service) -> None:
@@ -104,11 +113,11 @@ def _check_k(k: int, num_queries: int, service: Service) -> None:
         )
 
 
-async def _asked(request: Request) -> tuple[Any, Vectors, SearchOptions]:
+async def _asked(request: Request, service: Service) -> tuple[Any, Vectors, SearchOptions]:
     """Return the ids, or None and the vectors, and the options."""
     none = np.empty((0, 0))
     if is_arrow(request):
-        return await _asked_by_arrow(request, none)
+        return await _asked_by_arrow(request, service, none)
     body = parse_json(await request.body(), SearchBody)
     if (body.ids is None) == (body.vectors is None):
         raise Problem(422, "give either ids or vectors")
@@ -119,11 +128,11 @@ async def _asked(request: Request) -> tuple[Any, Vectors, SearchOptions]:
         raise Problem(
             422, f"vectors: they have {min(lengths)} to {max(lengths)} numbers; give all the table's dimension"
         )
-    return None, np.array(body.vectors, np.float64).reshape(len(body.vectors), -1), body
+    return None, np.array(body.vectors, np.float64).reshape(len(body.vectors), max(lengths, default=0)), body
 
 
-async def _asked_by_arrow(request: Request, none: Vectors) -> tuple[Any, Vectors, SearchOptions]:
-    table = await read_arrow(request)
+async def _asked_by_arrow(request: Request, service: Service, none: Vectors) -> tuple[Any, Vectors, SearchOptions]:
+    table = await read_arrow(request, service.settings.max_ids)
     said = (table.schema.metadata or {}).get(SEARCH_KEY.encode(), b"{}")
     try:
         options = SearchOptions.model_validate_json(said)
@@ -145,8 +154,7 @@ def arrow_vectors(column: Any, name: str) -> Vectors:
     """
     held = column.combine_chunks()
     kind = held.type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+    if not is_list(kind) or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
         raise Problem(422, f"column '{name}' is of type {kind}; send lists of numbers")
     flat = held.flatten()
     if held.null_count or flat.null_count:
@@ -154,33 +162,44 @@ def arrow_vectors(column: Any, name: str) -> Vectors:
     lengths = np.unique(held.value_lengths().to_numpy(zero_copy_only=False))
     if lengths.size > 1:
         raise Problem(422, f"column '{name}' has lists of {lengths[0]} to {lengths[-1]} numbers; give all one length")
-    vectors: Vectors = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(held), -1)
-    return vectors
+    vectors: Vectors = flat.to_numpy(zero_copy_only=False).astype(np.float64)
+    return vectors.reshape(len(held), int(lengths[0]) if lengths.size else 0)
 
 
-def _answer(service: Service, ids: Any, vectors: Vectors, options: SearchOptions, *, as_arrow: bool) -> Response:
+def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is one of lists whose values lie side by side."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _answer(
+    service: Service, ids: Any, vectors: Vectors, options: SearchOptions, stop: Callable[[], bool], *, as_arrow: bool
+) -> Response:
     metric = options.metric or service.settings.metric
     with service.registry.lease(options.version) as table:
         if options.node_type not in (None, table.table.node_type):
             raise Problem(
                 422, f"node_type is '{options.node_type}'; the table holds nodes of type '{table.table.node_type}'"
             )
-        found, scores, nodes = _found(table, ids, vectors, options, metric)
+        found, scores, nodes = _found(table, ids, vectors, options, metric, stop)
         reply = _as_arrow if as_arrow else _as_json
         return reply(table, metric, found, scores, nodes)
 
 
 def _found(
-    table: ServedTable, ids: Any, vectors: Vectors, options: SearchOptions, metric: Metric
+    table: ServedTable, ids: Any, vectors: Vectors, options: SearchOptions, metric: Metric, stop: Callable[[], bool]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32], NodeIds]:
     """Return which queries are known [Q], and scores and nodes [known queries, k]."""
     if ids is None:
-        scores, nodes = table.search.search(vectors, options.k, metric, exact=options.exact)
+        if not vectors.shape[0]:  # no list says how long it would be
+            vectors = np.empty((0, table.dim))
+        scores, nodes = table.search.search(vectors, options.k, metric, exact=options.exact, stop=stop)
         return np.ones(vectors.shape[0], np.bool_), scores, nodes
     node, found = table.to_node(ids)
     known = node[found]
     exclude = None if options.include_self else known
-    scores, nodes = table.search.search(table.vectors[known], options.k, metric, exclude, exact=options.exact)
+    scores, nodes = table.search.search(
+        table.vectors[known], options.k, metric, exclude, exact=options.exact, stop=stop
+    )
     return found, scores, nodes
 
 

@@ -246,10 +246,17 @@ def check_certificate(settings: ServeSettings) -> None:
     if settings.tls_cert is None:
         return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, partial(_refuse_passphrase, settings.tls_key)
+        )
     except ssl.SSLError as error:
         raise ConfigError(
             f"{settings.tls_cert} and {settings.tls_key} are no certificate and its key: {error}"
         ) from error
     except OSError as error:
         raise DiskError(f"cannot read {settings.tls_cert} or {settings.tls_key}: {error.strerror}") from error
+
+
+def _refuse_passphrase(key: Path | None) -> str:
+    # OpenSSL would ask for it on the terminal, and a server may have none.
+    raise ConfigError(f"{key} is locked by a passphrase; write it without one: openssl pkey -in {key} -out NEW.pem")

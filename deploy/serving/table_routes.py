@@ -65,7 +65,7 @@ def service_of(request: Request) -> Service:
 async def lookup(request: Request) -> Response:
     """Vectors by id, for up to thousands of ids; an unknown id is no error."""
     service = service_of(request)
-    ids, version = await asked_ids(request)
+    ids, version = await asked_ids(request, service.settings.max_ids)
     check_count(len(ids), service, "ids")
     service.telemetry.observe_batch("lookup", len(ids))
     look_up = partial(_look_up, service, ids, version)

@@ -57,7 +57,8 @@ class FolderWatch:
                 continue
             self._seen[path] = signature
             try:
-                found.append((max(changed for _, _, _, changed in signature), self._registry.add(path)))
+                newest = max((changed for _, _, _, changed in signature), default=0)
+                found.append((newest, self._registry.add(path)))
             except GraphsysError as error:
                 _LOG.warning("not taken: %s", error)
         return [version for _, version in sorted(found)]
@@ -94,11 +95,18 @@ class FolderWatch:
                 for path in self._folder.iterdir()
                 if not path.name.startswith(".")
                 and not path.name.endswith(MAP_SUFFIX)  # lies beside its table, and is none
-                and (path / MANIFEST_NAME).is_file()
+                and _may_be_table(path)
             )
         except OSError as error:
             _LOG.warning("cannot look into %s: %s", self._folder, error.strerror)
             return []
+
+
+def _may_be_table(path: Path) -> bool:
+    try:
+        return (path / MANIFEST_NAME).is_file()
+    except OSError:
+        return True  # who opens it is told why it cannot be read; the others are looked at all the same
 
 
 def _signature(folder: Path) -> Signature | None:

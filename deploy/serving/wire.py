@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from graphsys.deploy.serving.ipc_messages import is_compressed
 from graphsys.deploy.serving.problems import Problem
 
 JSON = "application/json"
@@ -30,10 +31,18 @@ def is_arrow(request: Request) -> bool:
     Raises:
         Problem: 415, it is neither.
     """
+    return _body_type(request, (JSON, ARROW)) == ARROW
+
+
+def _body_type(request: Request, allowed: tuple[str, ...]) -> str:
+    """Return the content type of a body, which must be one of ``allowed`` and sent as it is."""
     kind = media_type(request.headers.get("content-type", ""))
-    if kind not in (JSON, ARROW):
-        raise Problem(415, f"content-type is '{kind}'; send {JSON} or {ARROW}")
-    return kind == ARROW
+    if kind not in allowed:
+        raise Problem(415, f"content-type is '{kind}'; send {' or '.join(allowed)}")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise Problem(415, f"content-encoding is '{coding}'; send the body as it is, not compressed")
+    return kind
 
 
 def wants_arrow(request: Request) -> bool:
@@ -55,9 +64,7 @@ async def read_json(request: Request, model: type[Body]) -> Body:
     Raises:
         Problem: 400, it is not JSON; 422, a field is wrong; 415, it is declared as something else.
     """
-    if media_type(request.headers.get("content-type", "")) != JSON:
-        kind = media_type(request.headers.get("content-type", ""))
-        raise Problem(415, f"content-type is '{kind}'; send {JSON}")
+    _body_type(request, (JSON,))
     return parse_json(await request.body(), model)
 
 
@@ -75,20 +82,41 @@ def parse_json(body: bytes, model: type[Body]) -> Body:
         raise Problem(422, f"{place or 'the body'}: {first['msg']}{found}") from error
 
 
-async def read_arrow(request: Request) -> Any:
+async def read_arrow(request: Request, most_rows: int) -> Any:
     """Return the request's Arrow stream as a pyarrow Table, its buffers in the body's memory.
 
     Raises:
-        Problem: 400, it is not a whole Arrow stream.
+        Problem: 400, it is not a whole Arrow stream; 415, it is compressed; 422, it has more than ``most_rows``.
     """
-    body = await request.body()
+    body = pa.py_buffer(await request.body())
     try:
-        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+        # A few kilobytes may unfold to more than there is memory.
+        if is_compressed(body):
+            raise Problem(415, "the buffers of the Arrow stream are compressed; write it without compression")
+        with pa.ipc.open_stream(body) as reader:
             table = reader.read_all()
-            table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        if table.num_rows > most_rows:
+            raise Problem(
+                422, f"the Arrow stream has {table.num_rows:,} rows; at most {most_rows:,} are answered at once"
+            )
+        table.validate(full=True)
+    # pyarrow's names and messages are bytes of the body, which need not be text.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise Problem(400, f"the body is not an Arrow stream: {' '.join(str(error).split())[:200]}") from error
     return table
+
+
+def metadata_text(table: Any, key: str) -> str | None:
+    """Return what the schema's metadata holds under ``key``; None: nothing.
+
+    Raises:
+        Problem: 422, it is no text.
+    """
+    raw: bytes | None = (table.schema.metadata or {}).get(key.encode())
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(422, f"metadata {key} is no text: {error.reason} at byte {error.start}") from error
 
 
 def json_reply(value: Any, status: int = 200) -> Response:

@@ -1,6 +1,7 @@
 """Requests over HTTP: the token, time limits, repetitions, and refusals as errors."""
 
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from graphsys.core.errors import ConfigError
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
+_MOST_PORT = 65535
 # Before the request is sent; whatever it asks for, nothing was done.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # The connection ended while the request or the reply was on its way, as an idle one does that the server closes.
@@ -23,6 +25,8 @@ class HttpTransport:
     """Connections to one server; may be used by several threads."""
 
     def __init__(self, url: str, token: str | None, ca: Path | None) -> None:
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise ConfigError("the token holds characters that no header can carry; is there a line break in it?")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         verify: bool | ssl.SSLContext = True
         if ca is not None:
@@ -33,7 +37,12 @@ class HttpTransport:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"url is '{url}'; write it as http://host:port")
         self.url = url.rstrip("/")
-        self._client = httpx.Client(base_url=self.url, headers=headers, verify=verify, follow_redirects=False)
+        try:
+            self._client = httpx.Client(base_url=self.url, headers=headers, verify=verify, follow_redirects=False)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"url is '{url}': {error}; write it as http://host:port") from error
+        if (port := self._client.base_url.port or 0) > _MOST_PORT:
+            raise ConfigError(f"url is '{url}': there is no port {port}; write it as http://host:port")
 
     def close(self) -> None:
         """Close all connections."""
@@ -64,7 +73,8 @@ class HttpTransport:
 
         def attempt(seconds: float) -> bytes:
             try:
-                reply = self._client.request(method, path, content=content, headers=headers, timeout=seconds)
+                request = self._client.build_request(method, path, content=content, headers=headers, timeout=seconds)
+                reply, answer = self._within(request, seconds)
             except _UNSENT as error:
                 raise UnsentError(f"{self.url} cannot be reached: {_reason(error)}") from error
             except _BROKEN as error:
@@ -78,11 +88,25 @@ class HttpTransport:
             except httpx.HTTPError as error:
                 raise UnreachableError(f"{self.url} cannot be asked: {_reason(error)}") from error
             if reply.is_success:
-                return reply.content
+                return answer
             after = reply.headers.get("retry-after")
-            raise refusal(reply.status_code, reply.content, reason=reply.reason_phrase, retry_after=after)
+            raise refusal(reply.status_code, answer, reason=reply.reason_phrase, retry_after=after)
 
         return patience.call(attempt)
+
+    def _within(self, request: httpx.Request, seconds: float) -> tuple[httpx.Response, bytes]:
+        """Return the reply and its whole body; httpx itself limits each wait, not their sum."""
+        end = time.monotonic() + seconds
+        reply = self._client.send(request, stream=True)
+        try:
+            parts = []
+            for part in reply.iter_bytes():
+                parts.append(part)
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout("the reply did not end in time", request=request)
+        finally:
+            reply.close()
+        return reply, b"".join(parts)
 
 
 def _reason(error: Exception) -> str:

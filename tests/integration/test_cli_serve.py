@@ -14,7 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 import yaml
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from helpers.refusals import assert_refused
 from helpers.serving import WAIT_S, counting_table
 
@@ -157,6 +164,7 @@ def test_a_port_that_is_taken_is_refused_in_one_sentence(
     ("arguments", "names"),
     [
         (["missing.gs"], ("missing.gs does not exist",)),
+        (["x" * 300], ("cannot read xxx", "File name too long")),
         ([], ("nothing to serve", "--watch")),
         (["{table}", "--host", "0.0.0.0"], ("--host 0.0.0.0", "--token-file", "--insecure")),
         (["{table}", "--host", "no.such.host.invalid"], ("no.such.host.invalid",)),
@@ -173,6 +181,18 @@ def test_what_cannot_be_served_is_refused_in_one_sentence(
 ) -> None:
     argv = ["serve", "--port", "0", *(part.format(table=table.path) for part in arguments)]
     assert_refused(argv, names=names, work=table.path, capsys=capsys)
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(
+    table: EmbeddingTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issued = trustme.CA().issue_cert("localhost")
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (tmp_path / "key.pem").write_bytes(locked)
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    argv = ["serve", str(table.path), f"--tls-cert={tmp_path / 'cert.pem'}", f"--tls-key={tmp_path / 'key.pem'}"]
+    assert_refused(argv, names=("key.pem is locked by a passphrase",), work=tmp_path, capsys=capsys)
 
 
 def test_a_damaged_table_is_refused_with_its_chunk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

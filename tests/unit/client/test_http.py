@@ -1,9 +1,10 @@
 """Requests are repeated where that is safe, and nowhere else; what goes wrong is told in one sentence."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -162,3 +163,39 @@ def test_pauses_grow_and_end_with_the_time_limit() -> None:
 def test_limits_that_are_none_are_refused(timeout_s: float, retries: int) -> None:
     with pytest.raises(ConfigError, match="give more than 0 seconds"):
         Client("http://127.0.0.1:1", timeout_s=timeout_s, retries=retries)
+
+
+def test_an_answer_that_drips_in_ends_with_the_time_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+                for _ in range(1000):
+                    connection.sendall(b" ")
+                    time.sleep(0.02)
+
+        threading.Thread(target=drip, daemon=True).start()
+        started = time.monotonic()
+        with (
+            Client(f"http://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3) as client,
+            pytest.raises(UnreachableError, match=r"did not answer within 0.3 seconds"),
+        ):
+            client.tables()
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "says"),
+    [
+        ("http://[::1", None, "write it as http://host:port"),
+        ("http://here:99999", None, "write it as http://host:port"),
+        ("http://here", "a-token-with-its\n", "no header can carry"),
+        ("http://here", "a-tokén", "no header can carry"),
+    ],
+)
+def test_an_address_or_a_token_that_cannot_be_sent_is_refused(url: str, token: str | None, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Client(url, token=token)

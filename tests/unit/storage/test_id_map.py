@@ -71,3 +71,10 @@ def test_slices_of_arrow_arrays_are_read_from_where_they_begin() -> None:
     id_map = IdMap.from_ids(texts)
     assert id_map.to_external(np.array([0, 1])) == ["a", "b"]
     assert id_map.to_node(texts)[0].tolist() == [0, 1]
+
+
+def test_names_may_be_asked_for_as_integers_in_an_arrow_array() -> None:
+    ids = IdMap.from_ids(["17", "x"])
+    assert ids.to_node(pa.array([17, 18]))[0].tolist() == [0, -1]
+    with pytest.raises(InputError, match="ids are of type double"):
+        ids.to_node(pa.array([17.0]))

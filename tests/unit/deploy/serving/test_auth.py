@@ -99,3 +99,8 @@ def test_listening_beyond_this_machine_needs_a_token_or_a_word() -> None:
 )  # fmt: skip
 def test_what_counts_as_this_machine_alone(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_the_first_token(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("a-long-enough-token\r\n", encoding="utf-8-sig")
+    Tokens(read_tokens(tmp_path / "tokens")).check("Bearer a-long-enough-token")

@@ -208,6 +208,20 @@ def test_ids_that_cannot_be_answered_are_refused_with_why(url: str, batch: dict[
     assert "Traceback" not in str(refused.value)
 
 
+@pytest.mark.parametrize("with_metadata", [True, False])
+def test_a_stream_without_ids_is_refused_with_why(url: str, with_metadata: bool) -> None:
+    writer, reader = flight.connect(url).do_exchange(flight.FlightDescriptor.for_command(b"{}"))
+    if with_metadata:
+        writer.begin(pa.schema([("id", pa.int64())]))
+        writer.write_metadata(b"hello")
+    writer.done_writing()
+    with pytest.raises(flight.FlightServerError, match=r"has metadata and no ids|ended before it began") as refused:
+        reader.read_all()
+    assert json.loads(refused.value.extra_info)["status"] in (400, 422)
+    with pytest.raises(flight.FlightServerError):
+        writer.close()
+
+
 def test_only_who_brings_the_token_is_answered(small: EmbeddingTable, tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(f"{TOKEN}\nanother-token-that-ended 2020-01-01\n")
     with serving(small, token_file=tmp_path / "tokens") as (_, server):

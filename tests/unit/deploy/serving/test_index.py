@@ -1,5 +1,7 @@
 """An index of neighbours: what it finds, where it lies, and when it is built."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,4 +218,33 @@ def test_a_wrong_question_is_refused(table: EmbeddingTable, asked: Any, k: int, 
     index = open_index(table, IndexSettings(metric="l2"))
     with pytest.raises(InputError, match=says):
         index.search(asked, k)
+    index.close()
+
+
+def test_an_index_that_another_process_begins_meanwhile_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_table(tmp_path, clustered(1500), block=500)
+    folder = folder_of(table.path, IndexSettings())
+    may_replace = index_folder._may_replace
+    other: list[threading.Thread] = []
+
+    def late(path: Path) -> bool:
+        found = may_replace(path)
+        if not other:  # between this process's look and its claim
+            other.append(threading.Thread(target=build))
+            monkeypatch.setattr(index_folder, "_may_replace", may_replace)
+            other[0].start()
+            while not path.exists():
+                time.sleep(0.01)
+        return found
+
+    def build() -> None:
+        open_index(table, IndexSettings()).close()
+
+    monkeypatch.setattr(index_folder, "_may_replace", late)
+    index = open_index(table, IndexSettings(), watching := Watching())
+    other[0].join()
+    assert folder.is_dir()
+    assert not any("link" in title for title in watching.titles)
     index.close()

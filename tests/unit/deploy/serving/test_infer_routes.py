@@ -167,3 +167,30 @@ def test_a_damaged_run_beside_a_table_costs_its_predictions_only(folder: Path, t
         reply = client.post("/v1/predict", json={"ids": [1]})
         assert reply.status_code == 409
         assert "another checkpoint" in reply.json()["detail"]
+
+
+ONE = pa.array([[0.0] * 8])
+
+
+@pytest.mark.parametrize(
+    ("columns", "names", "metadata", "says"),
+    [
+        ([ONE, ONE], ["x", "x"], None, "columns ['x', 'x']"),
+        ([ONE, pa.array([[True]])], ["x", "known"], None, "something that is no id"),
+        ([ONE, pa.array([[None]], pa.list_(pa.int64()))], ["x", "known"], None, "something that is no id"),
+        ([ONE, pa.array([1])], ["x", "known"], None, "no list in every row"),
+        ([ONE, pa.ListArray.from_arrays([0, 1], pa.array(["1"]).dictionary_encode())], ["x", "known"], None, "no id"),
+        ([ONE], ["x"], {b"graphsys.predict": b"\xff"}, "metadata graphsys.predict is no text"),
+        ([pa.array([], pa.list_(pa.float32()))], ["x"], None, "x is empty"),
+        ([pa.array([[np.nan] * 8])], ["x"], None, "new node 0 has nan"),
+    ],
+)
+def test_a_wrong_arrow_request_is_told_what_is_wrong(
+    client: httpx.Client, columns: list[Any], names: list[str], metadata: dict[bytes, bytes] | None, says: str
+) -> None:
+    table = pa.table(columns, names=names).replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    reply = client.post(URL, content=bytes(sink.getvalue()), headers={"content-type": ARROW})
+    assert (reply.status_code, says in reply.json()["detail"]) == (422, True), reply.text

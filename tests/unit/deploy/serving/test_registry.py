@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.serving import constant_table
@@ -136,3 +137,24 @@ def test_a_second_activation_while_one_is_under_way_is_refused(tmp_path: Path) -
     thread.join(20)
     assert registry.active == version
     registry.close()
+
+
+def test_a_table_whose_last_lease_ends_while_it_becomes_active_again_answers(
+    pair: tuple[TableRegistry, EmbeddingTable, EmbeddingTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, first, second = pair
+    registry.activate(first.version)
+    lease = registry.lease()
+    lease.__enter__()
+    registry.activate(second.version)
+    swap = registry._swap
+
+    def ends_before_the_exchange(*arguments: Any) -> Any:
+        lease.__exit__(None, None, None)
+        monkeypatch.undo()
+        return swap(*arguments)
+
+    monkeypatch.setattr(registry, "_swap", ends_before_the_exchange)
+    registry.activate(first.version)
+    with registry.lease() as table:
+        assert table.lookup([3])[0].tolist() == [[1.0] * 8]

@@ -1,14 +1,16 @@
 """Neighbours over HTTP, as a client sees them."""
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers.serving import client_of, service_with
+from helpers.serving import WAIT_S, client_of, constant_table, counting_table, service_with
 from helpers.tables import make_table
 
 from graphsys.deploy.serving.search_routes import SEARCH_KEY
@@ -123,3 +125,37 @@ def test_the_listing_says_how_a_table_is_searched(client: httpx.Client) -> None:
 def test_batches_are_counted(client: httpx.Client) -> None:
     client.post(URL, json={"ids": ["p1", "p2"]})
     assert 'graphsys_batch_size_count{kind="search"}' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 2)])
+def test_no_question_has_no_answer(client: httpx.Client, kind: Any) -> None:
+    body = arrow_body("vector", pa.array([], kind))
+    headers = {"content-type": ARROW, "accept": "application/json"}
+    replies = [client.post(URL, json={"vectors": []}), client.post(URL, content=body, headers=headers)]
+    assert [(reply.status_code, reply.json()["neighbors"]) for reply in replies] == [(200, [])] * 2
+
+
+def test_a_search_that_took_too_long_stops_and_lets_go_of_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = service_with(
+        counting_table(tmp_path / "a", rows=9000, dim=256), constant_table(tmp_path / "b", 1.0), request_time_s=0.3
+    )
+    first, second = (listing.version for listing in service.registry.listing())
+    scanned: list[float] = []
+
+    def slowly(*_: Any) -> None:
+        scanned.append(time.monotonic())
+        time.sleep(0.2)
+
+    monkeypatch.setattr("graphsys.deploy.serving.exact.scan", slowly)
+    with client_of(service) as client:
+        reply = client.post(URL, json={"ids": list(range(1000)), "k": 1})  # 32 passes of 9 blocks
+        assert reply.status_code == 503
+        assert "longer than 0.3 s" in reply.json()["detail"]
+        given_up = time.monotonic()
+        service.registry.activate(second)
+        while {item.version: item.state for item in service.registry.listing()}[first] != "known":
+            assert time.monotonic() < given_up + WAIT_S
+            time.sleep(0.01)
+    assert scanned[-1] < given_up + 1

@@ -1,7 +1,9 @@
 """Look-up and activation over HTTP, as a client sees them."""
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -146,3 +148,63 @@ def test_many_vectors_as_json_are_those_of_the_table(tmp_path: Path) -> None:
         assert reply["vectors"][-1] is None
         assert [vector[63] for vector in reply["vectors"][:-1]] == ids[:-1]
         assert client.post("/v1/embeddings/lookup", json={"ids": []}).json()["vectors"] == []
+
+
+def stream(
+    values: Any, *names: str, metadata: dict[bytes, bytes] | None = None, options: pa.ipc.IpcWriteOptions | None = None
+) -> bytes:
+    """Return an Arrow stream with ``values`` below each of ``names``."""
+    schema = pa.schema([(name, values.type) for name in names], metadata=metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema, options=options) as writer:
+        writer.write_batch(pa.record_batch([values] * len(names), schema=schema))
+    return bytes(sink.getvalue())
+
+
+ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (stream(pa.array(np.zeros(1_000_000, np.int64)), "id", options=ZSTD), 415, "without compression"),
+        (stream(pa.array(["a" * 999]).dictionary_encode(), "id", options=ZSTD), 415, "without compression"),
+        (stream(pa.nulls(101), "id"), 422, "the Arrow stream has 101 rows; at most 100"),
+        (stream(pa.array([1]), "id", metadata={b"graphsys.version": b"\xff"}), 422, "graphsys.version is no text"),
+        (stream(pa.array([1]), "id", "id"), 422, "send one column 'id'"),
+        (stream(pa.array(["1"]).dictionary_encode(), "id"), 422, "ids are of type dictionary"),
+        (stream(pa.array([1]), "idz").replace(b"idz", b"id\xff"), 400, "not an Arrow stream"),
+        (stream(pa.array([1]), "id")[:-20], 400, "not an Arrow stream"),
+    ],
+)
+def test_an_arrow_stream_that_cannot_be_answered_is_told_what_is_wrong(
+    client: httpx.Client, body: bytes, status: int, says: str
+) -> None:
+    reply = client.post("/v1/embeddings/lookup", content=body, headers={"content-type": ARROW})
+    assert (reply.status_code, says in reply.json()["detail"]) == (status, True), reply.text
+
+
+def test_whatever_bytes_an_arrow_stream_holds_the_answer_is_no_bug(client: httpx.Client) -> None:
+    whole = stream(pa.array(["1", "3", "abc"]).dictionary_encode(), "id")
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        body = bytearray(whole)
+        for place in rng.integers(0, len(body), 3):
+            body[place] = rng.integers(256)
+        reply = client.post("/v1/embeddings/lookup", content=bytes(body), headers={"content-type": ARROW})
+        assert reply.status_code in (200, 400, 415, 422), reply.text
+
+
+def test_a_body_in_a_content_coding_is_refused_by_its_name(client: httpx.Client) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    reply = client.post("/v1/embeddings/lookup", content=gzip.compress(b'{"ids": [1]}'), headers=headers)
+    assert reply.status_code == 415
+    assert "content-encoding is 'gzip'" in reply.json()["detail"]
+
+
+def test_integers_in_arrow_are_looked_up_among_names(tmp_path: Path) -> None:
+    table = counting_table(tmp_path, ids=[str(row * 10) for row in range(50)])
+    with client_of(service_with(table)) as client:
+        headers = {"content-type": ARROW, "accept": "application/json"}
+        reply = client.post("/v1/embeddings/lookup", content=stream(pa.array([30, 31]), "id"), headers=headers)
+        assert reply.json()["vectors"] == [[3.0] * 4, None]

@@ -1,5 +1,6 @@
 """Tables that appear in a watched folder."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -111,3 +112,23 @@ def test_the_map_beside_a_table_is_passed_over(
     inbox.look()
     assert [listing.version for listing in registry.listing()] == [table.version]
     assert "emb.gs.map" not in caplog.text
+
+
+def test_a_folder_that_cannot_be_read_keeps_no_other_table_away(
+    tmp_path: Path, registry: TableRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "in" / "locked"
+    locked.mkdir(parents=True)
+    table = constant_table(tmp_path / "in", 1.0)
+    is_file = Path.is_file
+
+    def refused(path: Path) -> bool:
+        if path.parent == locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)  # root may read everything
+    inbox = watch(registry, tmp_path / "in")
+    inbox.look()
+    inbox.look()
+    assert registry.active == table.version
