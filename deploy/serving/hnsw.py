@@ -169,9 +169,11 @@ def fill(
 ) -> None:
     """Add the vectors of ``node`` [U]."""
     with task(progress, "link neighbours", node.shape[0], "vectors") as work:
-        for part in _parts(node):
-            # Sequential where ids ascend: a table on disk is read once.
-            index.add(part, space.place(vectors[part].astype(np.float32, copy=False)), threads=threads)
+        for number, part in enumerate(_parts(node)):
+            # Sequential where ids ascend: a table on disk is read once. The first vectors are linked by one thread:
+            # while there are few, threads that link at once may leave some out of each other's reach for good.
+            placed = space.place(vectors[part].astype(np.float32, copy=False))
+            index.add(part, placed, threads=threads if number else 1)
             work.advance(part.shape[0])
 
 
