@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphsys.core.errors import InputError
+from graphsys.core.errors import DiskError, InputError
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
 from graphsys.deploy.lookup import Doubles, Metric
@@ -31,7 +31,7 @@ class IndexSettings:
     metric: Metric = "cosine"  # the graph's; the others are answered exactly
     storage: Storage = "auto"  # of vectors in the graph: f32, f16, bf16, i8; auto: bf16, or f32 where that does not do
     threads: int = 0  # of one search or of a build; 0: one per core
-    folder: Path | None = None  # where indices lie; None: beside the table, as NAME.index
+    folder: Path | None = None  # where indices lie, as VERSION.index; None: beside the table, as NAME.index
 
     @property
     def num_threads(self) -> int:
@@ -134,7 +134,7 @@ def open_index(table: EmbeddingTable, settings: IndexSettings, progress: Progres
     """Open the index of a table, all of whose vectors are known to be unchanged; build it where there is none.
 
     Raises:
-        DiskError: The index cannot be written; ``IndexSettings.folder`` names another place.
+        DiskError: The index cannot be written; ``index_folder`` names another place.
     """
     threads = settings.num_threads
     exact = ExactSearch(table.vectors.memmap(), threads=threads, progress=progress)
@@ -144,12 +144,17 @@ def open_index(table: EmbeddingTable, settings: IndexSettings, progress: Progres
         return _warm(SearchIndex(exact, None, metric=settings.metric, content={**told, **content}), table.dim)
     wanted = Wanted(
         table=table,
-        folder=index_folder(table.path, settings),
+        folder=index_folder(table, settings),
         metric=settings.metric,
         storage=settings.storage,
         threads=threads,
     )
-    opened = open_or_build(wanted, exact, progress)
+    try:
+        opened = open_or_build(wanted, exact, progress)
+    except DiskError as error:
+        raise DiskError(
+            f"{error}. --set index_folder=FOLDER keeps indices in another place than beside the table"
+        ) from error
     return _warm(
         SearchIndex(exact, opened.graph, metric=settings.metric, content={**told, **opened.content}), table.dim
     )
@@ -162,7 +167,9 @@ def _warm(index: SearchIndex, dim: int) -> SearchIndex:
     return index
 
 
-def index_folder(table: Path, settings: IndexSettings) -> Path:
-    """Return where the index of the table at ``table`` lies."""
-    parent = settings.folder or table.parent
-    return parent / f"{table.name}.index" / f"{settings.metric}-{settings.storage}"
+def index_folder(table: EmbeddingTable, settings: IndexSettings) -> Path:
+    """Return where the index of ``table`` lies."""
+    kind = f"{settings.metric}-{settings.storage}"
+    if settings.folder is None:
+        return table.path.parent / f"{table.path.name}.index" / kind
+    return settings.folder / f"{table.version}.index" / kind  # tables of many folders may share a name

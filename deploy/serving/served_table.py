@@ -135,7 +135,12 @@ def open_served(path: Path, settings: ServeSettings, progress: Progress = SILENT
         projection = open_projection(table, MapSettings(points=settings.map_points), progress)
     # The network before the index: a wrong run is refused before anything is built.
     model, no_model = find_model(table, run, is_named=settings.run is not None, progress=progress)
-    wanted = IndexSettings(metric=settings.metric, storage=settings.index_storage, threads=settings.search_threads)
+    wanted = IndexSettings(
+        metric=settings.metric,
+        storage=settings.index_storage,
+        threads=settings.search_threads,
+        folder=settings.index_folder,
+    )
     served = ServedTable(
         table,
         open_index(table, wanted, progress),

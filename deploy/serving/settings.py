@@ -36,6 +36,7 @@ class ServeSettings(Section):
     index_storage: Storage = Field(
         "auto", description="How a graph of neighbours keeps vectors; auto: bf16, or f32 where that does not do."
     )
+    index_folder: Path | None = Field(None, description="Folder that indices are kept in; none: beside their tables.")
     search_threads: int = Field(0, ge=0, description="Threads of one search, or of building an index; 0: one per core.")
     infer_batch: int = Field(256, gt=0, description="New nodes that are put together for one pass of the network.")
     infer_delay_s: float = Field(0.002, ge=0, description="How long a new node waits for others, in seconds.")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from helpers.tables import make_table
 
-from graphsys.core.errors import ArtefactError, InputError
+from graphsys.core.errors import ArtefactError, DiskError, InputError
 from graphsys.core.progress import SilentProgress, Task
 from graphsys.deploy import lookup
 from graphsys.deploy.lookup import Metric
@@ -124,7 +124,7 @@ def test_what_is_built_once_is_opened_from_then_on(tmp_path: Path) -> None:
     table = make_table(tmp_path, clustered(1500), block=500)
     first, again = Watching(), Watching()
     open_index(table, IndexSettings(), first).close()
-    files = {path: path.stat().st_mtime_ns for path in folder_of(table.path, IndexSettings()).rglob("*")}
+    files = {path: path.stat().st_mtime_ns for path in folder_of(table, IndexSettings()).rglob("*")}
     open_index(table, IndexSettings(), again).close()
     assert any("link" in title for title in first.titles)
     assert not any("link" in title for title in again.titles)
@@ -143,7 +143,7 @@ def test_an_index_of_another_table_is_built_again(tmp_path: Path) -> None:
 def test_a_flipped_byte_is_noticed_and_the_index_built_again(tmp_path: Path) -> None:
     table = make_table(tmp_path, clustered(1500), block=500)
     open_index(table, IndexSettings()).close()
-    file = folder_of(table.path, IndexSettings()) / index_folder.GRAPH_NAME
+    file = folder_of(table, IndexSettings()) / index_folder.GRAPH_NAME
     raw = bytearray(file.read_bytes())
     raw[len(raw) // 2] ^= 1
     file.write_bytes(raw)
@@ -188,15 +188,29 @@ def test_a_graph_may_keep_vectors_in_fewer_bits(tmp_path: Path, storage: Any) ->
 
 
 def test_small_tables_have_no_index(tmp_path: Path) -> None:
-    index = open_index(make_table(tmp_path, clustered(480), block=500), IndexSettings())
+    table = make_table(tmp_path, clustered(480), block=500)
+    index = open_index(table, IndexSettings())
     assert index.content["kind"] == "exact"
-    assert not folder_of(tmp_path / "emb.gs", IndexSettings()).exists()
+    assert not folder_of(table, IndexSettings()).exists()
     index.close()
+
+
+def test_indices_may_lie_in_another_folder_than_their_tables(tmp_path: Path) -> None:
+    table = make_table(tmp_path, clustered(1500), block=500)
+    beside = tmp_path / "emb.gs.index"
+    beside.write_text("no folder can be made here")
+    with pytest.raises(DiskError, match=r"emb\.gs\.index.*--set index_folder=FOLDER"):
+        open_index(table, IndexSettings())
+    open_index(table, IndexSettings(folder=tmp_path / "kept")).close()
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"{table.version}.index"]
+    open_index(table, IndexSettings(folder=tmp_path / "kept"), again := Watching()).close()
+    assert again.messages == []
+    assert beside.read_text() == "no folder can be made here"
 
 
 def test_something_else_at_the_place_of_the_index_is_left_alone(tmp_path: Path) -> None:
     table = make_table(tmp_path, clustered(1500), block=500)
-    other = folder_of(table.path, IndexSettings()) / "mine.txt"
+    other = folder_of(table, IndexSettings()) / "mine.txt"
     other.parent.mkdir(parents=True)
     other.write_text("keep me")
     with pytest.raises(ArtefactError, match="is no index of neighbours; move it away"):
@@ -224,7 +238,7 @@ def test_an_index_that_another_process_begins_meanwhile_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = make_table(tmp_path, clustered(1500), block=500)
-    folder = folder_of(table.path, IndexSettings())
+    folder = folder_of(table, IndexSettings())
     may_replace = index_folder._may_replace
     other: list[threading.Thread] = []
 
