@@ -26,7 +26,6 @@ def ray_job(
     *,
     image: str,
     ray_version: str,
-    name: str | None = None,
     code: str | None = None,
     volume: str | None = None,
 ) -> str:
@@ -35,7 +34,6 @@ def ray_job(
     Args:
         image: container image with Ray and graphsys.
         ray_version: of that image.
-        name: of the job; from the run's folder by default.
         code: address of a .zip of the user's model code.
         volume: "claim:/path" of the volume that holds the store and receives what the run writes.
 
@@ -52,7 +50,7 @@ def ray_job(
     manifest = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": {"name": name or _name(run)},
+        "metadata": {"name": _name(run)},
         "spec": {
             "entrypoint": f"printenv {_RUN_VARIABLE} > {RUN_NAME} && {entrypoint(as_json=False)}",
             "runtimeEnvYAML": yaml.safe_dump(environment, sort_keys=False, allow_unicode=True),

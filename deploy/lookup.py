@@ -86,21 +86,18 @@ def search(
     return nearest.astype(np.float32), best_node
 
 
-def neighbours(
-    table: EmbeddingTable, ids: ExternalIds, k: int, *, metric: Metric = "cosine", include_self: bool = False
-) -> list[Neighbours]:
-    """Return the ``k`` nearest neighbours of each external id, in the order of ``ids``.
+def neighbours(table: EmbeddingTable, ids: ExternalIds, k: int, *, metric: Metric = "cosine") -> list[Neighbours]:
+    """Return the ``k`` nearest neighbours of each external id, itself left out, in the order of ``ids``.
 
     Args:
         ids: A sequence of int or str; an unknown one is answered with ``found`` False.
-        include_self: Keep the queried node in its own answer.
 
     Raises:
         InputError: ``k`` or ``metric`` is wrong.
     """
     node, found = table.to_node(ids)
     known = node[found]
-    scores, nearest = search(table, table.take(known), k, metric=metric, exclude=None if include_self else known)
+    scores, nearest = search(table, table.take(known), k, metric=metric, exclude=known)
     answers = iter(zip(nearest, scores, strict=True))
     return [_answer(table, value, next(answers) if hit else None) for value, hit in zip(ids, found, strict=True)]
 

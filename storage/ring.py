@@ -21,7 +21,6 @@ from graphsys.storage.direct import PAGE, Bytes, aligned_empty
 from graphsys.storage.jit import njit
 
 DEPTH = 32  # reads in flight of one ring
-_RING_NBYTES = 512  # of liburing's struct io_uring, which takes 216; room for later versions
 _EINTR = 4
 _CQE_WORDS = 2  # user data; result and flags
 _RESULT = np.uint64(0xFFFFFFFF)

@@ -34,7 +34,6 @@ class EdgeRange:
 
     first: int  # the first destination
     degree: NodeIds  # [n] in-degrees, edges of other ranges included
-    is_continued: bool  # the range before holds edges of the first destination
     is_open: bool  # the next range holds more edges of the destination, the only one
     block_rows: int  # sources of a block, a power of two
     offset: NodeIds  # [B + 1] edges of block b are [offset[b], offset[b + 1])
@@ -101,7 +100,6 @@ class RangeReader:
         return EdgeRange(
             first=first,
             degree=np.diff(starts),
-            is_continued=begin > starts[0],
             is_open=end < starts[-1],
             block_rows=block_rows,
             offset=offset,

@@ -2,8 +2,6 @@
 
 from html import escape
 
-Child = "str | int | Markup | None"
-
 
 class Markup(str):
     """Text that is HTML already."""

@@ -38,7 +38,7 @@ from graphsys.trainers.pipeline.partition import split_graph
 from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.shape import Shape
 from graphsys.trainers.pipeline.stage_cut import equal_cut
-from graphsys.trainers.pipeline.worker import evaluate_worker, train_worker
+from graphsys.trainers.pipeline.worker import train_worker
 
 LIMIT_S = 120.0  # of any wait in a test
 
@@ -347,8 +347,3 @@ def pipeline_run(store: Path, out: Path, **sections: Any) -> RunConfig:
 def run_worker(rank: int, run: RunConfig) -> None:
     """Train one process of a run."""
     train_worker(run, rank=rank, world_size=Shape.of(run).world_size)
-
-
-def worker_metrics(rank: int, run: RunConfig) -> dict[str, dict[str, float]]:
-    """Return what every process says of a trained run."""
-    return evaluate_worker(run, rank=rank, world_size=Shape.of(run).world_size)

@@ -92,9 +92,6 @@ def _split(indptr: NodeIds, indices: NodeIds, parts: int, *, least: int, seed: i
 
 def _with_least(part: NodeIds, parts: int, least: int) -> NodeIds:
     """Move nodes out of the largest part until every part has ``least``: METIS leaves some of a tiny graph empty."""
-    counts = np.bincount(part, minlength=parts)
-    while (poorest := int(counts.argmin())) is not None and counts[poorest] < least:
-        richest = int(counts.argmax())
-        part[np.flatnonzero(part == richest)[-1]] = poorest
-        counts = np.bincount(part, minlength=parts)
+    while (counts := np.bincount(part, minlength=parts)).min() < least:
+        part[np.flatnonzero(part == counts.argmax())[-1]] = counts.argmin()
     return part

@@ -65,11 +65,6 @@ class StageCut:
         """Number of stages S."""
         return len(self.bounds) - 1
 
-    @property
-    def num_layers(self) -> int:
-        """Number of layers L."""
-        return self.bounds[-1]
-
     def layers(self, stage: int) -> range:
         """Return the layers of a stage."""
         return range(self.bounds[stage], self.bounds[stage + 1])
@@ -80,10 +75,6 @@ class StageCut:
         inner[0] += parts[0]
         inner[-1] += parts[-1]
         return inner
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"bounds": list(self.bounds)}
 
 
 def balanced_cut(cost: Seconds, num_stages: int) -> StageCut:

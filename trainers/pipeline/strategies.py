@@ -78,14 +78,6 @@ class Advice:
     best: StrategyForecast
     reason: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "strategies": [forecast.as_dict() for forecast in self.forecasts],
-            "left_out": {str(ways): why for ways, why in self.left_out.items()},
-            "recommended": {"stages": self.best.stages, "ways": self.best.ways, "reason": self.reason},
-        }
-
 
 def ways_of(workers: int) -> list[int]:
     """Return the way counts that divide ``workers`` processes, ascending."""

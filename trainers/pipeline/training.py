@@ -149,7 +149,7 @@ class PipelineTraining:
         due = (epoch + 1) % self._run.trainer.eval_every == 0 or epoch + 1 == self._run.trainer.epochs
         if self._scorer is None or not due:
             return {}
-        found = self._scorer.score()["val"]
+        found = self._scorer.score()
         for name, value in found.items():
             if not math.isfinite(value):
                 raise self._diverged(f"the {name} of the validation became {value}")

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from graphsys.core.config import RunConfig
 from graphsys.core.metrics import StageReport, measure, rss_bytes
 from graphsys.core.progress import SILENT, Progress
-from graphsys.core.types import SPLITS
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.calls import record_call
-from graphsys.trainers.checkpoint import final_checkpoint, load_checkpoint
 from graphsys.trainers.device import exact_torch, own_threads
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
@@ -24,7 +22,7 @@ from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
 from graphsys.trainers.pipeline.scoring import Scorer
 from graphsys.trainers.pipeline.shape import Shape
-from graphsys.trainers.pipeline.stage_cut import StageCut, equal_cut
+from graphsys.trainers.pipeline.stage_cut import StageCut
 from graphsys.trainers.pipeline.training import PipelineTraining
 from graphsys.trainers.resume import forget
 from graphsys.trainers.run_folder import RunFolder, write_config
@@ -97,9 +95,9 @@ def train_worker(
         before = rss_bytes()
         process = _open(scene, links, progress, cut)
         files = StageFiles(process.runtime, process.table, process.data.x.shape[1])
-        val = job.store.split(job.node_type, "val")
-        scorer = _scorer(job, process, "val") if val.size else None
-        training = PipelineTraining(run, process.runtime, files, job.objective, scorer, parents=job.parents)
+        training = PipelineTraining(
+            run, process.runtime, files, job.objective, _scorer(job, process), parents=job.parents
+        )
         with measure("epochs") as epochs:
             training.start(job.earlier)
             training.run(progress)
@@ -142,29 +140,8 @@ def _open(scene: Scene, links: Links, progress: Progress, cut: StageCut | None) 
     return _Process(runtime=runtime, table=table, data=scene.data)
 
 
-def _scorer(job: Training, process: _Process, *names: str) -> Scorer:
-    splits = {name: job.store.split(job.node_type, name) for name in names}
-    return Scorer(
-        runtime=process.runtime, table=process.table, objective=job.objective, y=process.data.y, splits=splits
-    )
-
-
-def evaluate_worker(
-    run: RunConfig, *, rank: int, world_size: int, progress: Progress = SILENT
-) -> dict[str, dict[str, float]]:
-    """Return the exact metrics of the run's final checkpoint by split and name, with the same call on all processes.
-
-    Raises:
-        ArtefactError: Training has not finished.
-        StaleArtefactError, ConfigError, ClusterError: As :func:`train_worker`.
-    """
-    shape = Shape.of(run)
-    shape.check_world_size(world_size)
-    links = Links(shape, rank, run.cluster.timeout)
-    job = open_training(run)
-    checkpoint = final_checkpoint(run.out)
-    with exact_torch(job.device, _threads(run, links)):
-        process = _open(Scene.of(job), links, progress, equal_cut(run.num_layers, shape.stages))
-        process.runtime.stage.model.load_state_dict(load_checkpoint(checkpoint).weights)
-        found = _scorer(job, process, *SPLITS).score()
-    return {name: values for name, values in found.items() if values}
+def _scorer(job: Training, process: _Process) -> Scorer | None:
+    val = job.store.split(job.node_type, "val")
+    if not val.size:
+        return None
+    return Scorer(runtime=process.runtime, table=process.table, objective=job.objective, y=process.data.y, node=val)

@@ -135,7 +135,6 @@ def test_neighbours_speak_external_ids_and_leave_the_asked_one_out(tmp_path: Pat
     assert (first.id, first.found, first.ids, first.scores) == ("p2", True, ["p1", "p3"], [1.0, 1.0])
     assert (second.id, second.found, second.ids, second.scores) == ("nobody", False, [], [])
     assert third.ids == ["p4", "p3"]
-    assert neighbours(table, ["p2"], 1, include_self=True)[0].ids == ["p2"]
 
 
 def test_no_known_id_gives_no_answer_but_no_error(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_everything_is_one_range_when_it_fits(store: Store) -> None:
     (part,) = ranges(store, ALL)
     degree = np.diff(store.topology(store.edge_type_within("node")).indptr)
     np.testing.assert_array_equal(part.degree, degree)
-    assert (part.is_continued, part.is_open) == (False, False)
+    assert not part.is_open
 
 
 @pytest.mark.parametrize("nbytes", [500, 3000])
@@ -62,7 +62,6 @@ def test_a_hub_comes_in_parts_that_follow_each_other(store: Store) -> None:
     parts = ranges(store, 300)
     assert any(part.is_open for part in parts)
     for before, after in pairwise(parts):
-        assert before.is_open == after.is_continued
         assert before.num_dst == 1 or not before.is_open
         assert after.first == before.first + (0 if before.is_open else before.num_dst)
     for first in {part.first for part in parts if part.is_open}:

@@ -95,11 +95,12 @@ def test_more_stages_than_layers_are_left_out_by_name() -> None:
         advise(NETWORK, {}, rates(), 5, Limits())
 
 
-def test_the_advice_is_plain_json() -> None:
-    found = json.loads(json.dumps(advice(Limits(memory=1 << 30)).as_dict()))
-    assert found["recommended"]["ways"] == 4
-    assert found["strategies"][0]["cut"] == [0, 1, 2, 3, 4]
-    assert found["strategies"][1]["memory"][0]["total"] > 0
+def test_a_forecast_is_plain_json() -> None:
+    advised = advice(Limits(memory=1 << 30))
+    assert advised.best.ways == 4
+    found = [json.loads(json.dumps(one.as_dict())) for one in advised.forecasts]
+    assert found[0]["cut"] == [0, 1, 2, 3, 4]
+    assert found[1]["memory"][0]["total"] > 0
 
 
 def test_slow_ways_set_the_pace_of_their_stage() -> None:
