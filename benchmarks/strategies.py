@@ -25,7 +25,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
@@ -43,11 +42,12 @@ from graphsys.trainers.pipeline.chunks import ChunkTable
 from graphsys.trainers.pipeline.kept import load_kernels
 from graphsys.trainers.pipeline.network import GraphSplit, NetworkShape
 from graphsys.trainers.pipeline.partition_file import ensure_partition
+from graphsys.trainers.pipeline.planning import split_of
 from graphsys.trainers.pipeline.shape import Shape
 from graphsys.trainers.pipeline.slots import ideal_bubble
 from graphsys.trainers.pipeline.stage_cut import StageCut
 from graphsys.trainers.pipeline.stage_memory import stage_memory
-from graphsys.trainers.pipeline.traffic import TrafficForecast, count_mirrors, forecast_traffic
+from graphsys.trainers.pipeline.traffic import TrafficForecast, forecast_traffic
 from graphsys.trainers.pipeline.worker import train_worker
 from graphsys.trainers.run_folder import RunFolder
 
@@ -138,17 +138,8 @@ def describe(run: RunConfig, store: Store, table: ChunkTable) -> tuple[NetworkSh
     """Return what the formulas must know of the network and of the graph in parts."""
     info = store.node_type()
     topology = store.topology(store.edge_type_within(info.name))
-    way = np.empty(table.num_nodes, np.int64)
-    way[table.node] = np.repeat(np.arange(table.num_ways), table.counts.sum(1))
-    degree = np.diff(topology.indptr)[table.node]
-    starts = np.concatenate([[0], table.counts.reshape(-1).cumsum()[:-1]])
-    split = GraphSplit(
-        nodes=table.counts,
-        edges=np.add.reduceat(degree, starts).reshape(table.counts.shape),
-        mirrors=count_mirrors(topology, way, table.num_ways),
-    )
     model = build_layered_model(run.model, info.num_features, info.num_classes, seed=run.trainer.seed)
-    return NetworkShape.of(model, info.num_features), split
+    return NetworkShape.of(model, info.num_features), split_of(topology, table)
 
 
 def forecast(network: NetworkShape, split: GraphSplit, shape: Shape) -> TrafficForecast:

@@ -31,7 +31,7 @@ from graphsys.storage.importer import ImportOptions, import_graph
 from graphsys.storage.memory_source import homogeneous
 from graphsys.trainers.objective import Objective, SingleLabel
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
-from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.chunks import ChunkTable, count_mirrors
 from graphsys.trainers.pipeline.clock import SlotTime
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition import split_graph
@@ -225,7 +225,7 @@ def train_rank(rank: int, toy: Toy) -> Trained:
         weights={name: weight.detach().clone() for name, weight in own.items()},
         traffic=traffic,
         turns=turns,
-        mirrors=graph.total_mirrors,
+        mirrors=sum(count_mirrors(toy.topology, toy.table())),
         outputs=outputs,
     )
 

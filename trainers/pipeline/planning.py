@@ -9,21 +9,20 @@ import numpy as np
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError
 from graphsys.core.progress import SILENT, Progress
-from graphsys.core.types import NodeIds, Topology
+from graphsys.core.types import Topology
 from graphsys.models.layered import LayeredModel
 from graphsys.trainers.device import exact_torch, own_threads
 from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.pipeline.assemble import GraphData
 from graphsys.trainers.pipeline.buffers import Buffers
-from graphsys.trainers.pipeline.chunks import ChunkTable
+from graphsys.trainers.pipeline.chunks import ChunkTable, count_mirrors
 from graphsys.trainers.pipeline.network import CostRates, GraphSplit, NetworkShape
 from graphsys.trainers.pipeline.partition import split_graph, split_nbytes
 from graphsys.trainers.pipeline.profile import ChunkSample, time_chunks
 from graphsys.trainers.pipeline.sending import loopback_bytes_s
 from graphsys.trainers.pipeline.shape import Shape
 from graphsys.trainers.pipeline.strategies import Limits, StrategyForecast, advise, forecast, ways_of
-from graphsys.trainers.pipeline.traffic import count_mirrors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +119,7 @@ def plan_pipeline(run: RunConfig, progress: Progress = SILENT) -> PipelinePlan:
     """
     job = open_training(run, overwrite=True)
     shape = Shape.of(run)
-    with exact_torch(job.device, _threads(run, shape)):
+    with exact_torch(job.device, process_threads(run, shape)):
         scene = Scene.of(job)
         progress.message("planning: splitting the graph with METIS, timing layers on a few chunks")
         tables = _tables(run, scene.data.topology, scene.model.num_layers)
@@ -164,8 +163,8 @@ def _limits(run: RunConfig, shape: Shape) -> Limits:
     return Limits(memory=run.memory, send_bytes_s=loopback_bytes_s() if shape.world_size > 1 else None)
 
 
-def _threads(run: RunConfig, shape: Shape) -> int:
-    """Return the threads that one of the processes has, if all run on this machine; 0 is one per core."""
+def process_threads(run: RunConfig, shape: Shape) -> int:
+    """Return the threads of torch that one of the processes has, if all run on this machine; 0 is one per core."""
     if run.trainer.threads or shape.world_size == 1:
         return run.trainer.threads
     return own_threads(run.cluster, shape.world_size)
@@ -188,15 +187,7 @@ def _tables(run: RunConfig, topology: Topology, num_layers: int) -> dict[int, Ch
 
 def split_of(topology: Topology, table: ChunkTable) -> GraphSplit:
     """Return the sizes of a partition."""
-    ends = np.concatenate([[0], np.cumsum(table.counts.reshape(-1))])
-    degree = np.diff(np.asarray(topology.indptr, np.int64))[table.node]
-    edges = np.diff(np.concatenate([[0], np.cumsum(degree)])[ends]).reshape(table.counts.shape)
-    return GraphSplit(nodes=table.counts, edges=edges, mirrors=_mirrors(topology, table))
-
-
-def _mirrors(topology: Topology, table: ChunkTable) -> tuple[int, ...]:
-    if table.num_ways == 1:
-        return (0,)
-    way: NodeIds = np.empty(table.num_nodes, np.int64)
-    way[table.node] = np.repeat(np.arange(table.num_ways), table.counts.sum(axis=1))
-    return count_mirrors(topology, way, table.num_ways)
+    degree = np.diff(topology.indptr)[table.node]
+    before = np.concatenate([[0], np.cumsum(degree)])
+    edges = np.diff(before[table.chunk_starts]).reshape(table.counts.shape)
+    return GraphSplit(nodes=table.counts, edges=edges, mirrors=count_mirrors(topology, table))

@@ -9,13 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from graphsys.core.types import NodeIds, Topology
-
-Nodes = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficForecast:
@@ -54,7 +47,8 @@ def forecast_traffic(
     Args:
         num_nodes: Nodes N of the graph.
         stages: Stages S.
-        mirrors: M of all ways together, as :func:`count_mirrors` has them; 0 for one way.
+        mirrors: M of all ways together, 0 for one way; see
+            :func:`graphsys.trainers.pipeline.chunks.count_mirrors`.
         ways: Ways W.
         row_channels: Columns between layers, and of the rows that all layers share: d + d_shared.
         message_channels: Columns of each layer's messages.
@@ -88,34 +82,3 @@ def reduce_nbytes(weights: int, ways: int, *, itemsize: int = 4) -> int:
         Patarasuk, Yuan 2009, bandwidth optimal all-reduce: each of W sends ``2 (W - 1) / W`` of the whole.
     """
     return 2 * (ways - 1) * weights * itemsize
-
-
-def count_mirrors(topology: Topology, way: Nodes, num_ways: int) -> tuple[int, ...]:
-    """Return for each way the number of its mirrors: nodes of other ways that have an edge into one of its own.
-
-    Args:
-        topology: The graph.
-        way: [N] way of each node, in [0, W).
-        num_ways: Ways W.
-
-    Cost:
-        O(W N + E) time, N bytes and those of one way's edges.
-    """
-    return tuple(_mirrors_of(topology, way, part) for part in range(num_ways))
-
-
-def _mirrors_of(topology: Topology, way: Nodes, part: int) -> int:
-    own = way == part
-    seen = np.zeros(own.shape[0], bool)
-    seen[topology.indices[_edges_into(topology, np.flatnonzero(own))]] = True
-    return int(np.count_nonzero(seen & ~own))
-
-
-def _edges_into(topology: Topology, node: NodeIds) -> Nodes:
-    """Return the places of the in-edges of ``node`` among all edges."""
-    begin = np.asarray(topology.indptr[node], np.int64)
-    degree = np.asarray(topology.indptr[node + 1], np.int64) - begin
-    ends = np.cumsum(degree)
-    shift = np.repeat(begin - (ends - degree), degree)
-    places: Nodes = shift + np.arange(shift.shape[0])
-    return places

@@ -7,7 +7,7 @@ from graphsys.core.metrics import StageReport, measure, rss_bytes
 from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.calls import record_call
-from graphsys.trainers.device import exact_torch, own_threads
+from graphsys.trainers.device import exact_torch
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
@@ -16,7 +16,7 @@ from graphsys.trainers.pipeline.cut_file import ensure_cut
 from graphsys.trainers.pipeline.kept import load_kernels
 from graphsys.trainers.pipeline.links import Links
 from graphsys.trainers.pipeline.partition_file import ensure_partition, read_partition
-from graphsys.trainers.pipeline.planning import Scene
+from graphsys.trainers.pipeline.planning import Scene, process_threads
 from graphsys.trainers.pipeline.returned import return_memory
 from graphsys.trainers.pipeline.runtime import Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
@@ -89,7 +89,7 @@ def train_worker(
         check.remember(RunFolder(run.out).store_checked)
         step = 0 if job.earlier is None else job.earlier.step
         record_call(RunFolder(run.out).logs, step=step, device=str(job.device))
-    with exact_torch(job.device, _threads(run, links)), measure("train") as report:
+    with exact_torch(job.device, process_threads(run, shape)), measure("train") as report:
         scene = Scene.of(job)
         load_kernels(scene.model, scene.data.x.shape[1])
         before = rss_bytes()
@@ -105,13 +105,6 @@ def train_worker(
         report.details = {"processes": links.gather(memory)}
     stages["train"] = report
     return stages
-
-
-def _threads(run: RunConfig, links: Links) -> int:
-    """Return torch's threads; 0 is one per core."""
-    if run.trainer.threads or links.shape.world_size == 1:
-        return run.trainer.threads
-    return own_threads(run.cluster, links.shape.world_size)
 
 
 def _open(scene: Scene, links: Links, progress: Progress, cut: StageCut | None) -> _Process:

@@ -8,9 +8,8 @@ from helpers.topologies import random_topology, topology_of
 from graphsys.core.errors import ConfigError
 from graphsys.core.types import Topology
 from graphsys.trainers.pipeline.buffers import Buffers
-from graphsys.trainers.pipeline.chunks import ChunkTable, way_graph
+from graphsys.trainers.pipeline.chunks import ChunkTable, count_mirrors, way_graph
 from graphsys.trainers.pipeline.partition import NODE_COST, split_graph, symmetrised
-from graphsys.trainers.pipeline.traffic import count_mirrors
 
 
 def communities(num: int, size: int) -> Topology:
@@ -65,9 +64,7 @@ def test_a_way_knows_its_in_edges_by_both_ends_and_the_rows_that_it_exchanges() 
                 assert (chunk[part] == 2 * owner + slot).all()
                 sent = graphs[owner].sends[slot][graph.way].numpy() + graphs[owner].slot_starts[slot]
                 assert np.array_equal(part, table.nodes_of(owner)[sent])
-    mirrors = count_mirrors(topology, chunk // 2, 3)
-    assert tuple(graph.num_rows - graph.num_own for graph in graphs) == mirrors
-    assert {graph.total_mirrors for graph in graphs} == {sum(mirrors)}
+    assert tuple(graph.num_rows - graph.num_own for graph in graphs) == count_mirrors(topology, table)
 
 
 def pairs(indptr: torch.Tensor, indices: torch.Tensor) -> list[tuple[int, int]]:
