@@ -8,7 +8,7 @@ import io
 import pickle
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsys.core.config import RunConfig
 from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.core.types import LoaderCursor
 from graphsys.storage.files import atomic_folder, disk_errors, remove_artefact, remove_path
 from graphsys.storage.flat import FlatSpec
 from graphsys.storage.manifest import Manifest, file_checksum, read_manifest, verify_folder, write_manifest
-from graphsys.trainers.run_folder import RunFolder
+from graphsys.trainers.curve import EpochRecord, best_epoch
+from graphsys.trainers.run_folder import RunFolder, training_identity
 
 KIND = "checkpoint"
 STATE_NAME = "state.pt"
@@ -106,6 +108,36 @@ def final_checkpoint(run_out: Path) -> Path:
             f"{run_out} holds an unfinished training (step {content['step']}); run `graphsys train` again to finish it"
         )
     return latest
+
+
+def training_manifest(
+    run: RunConfig, history: Sequence[EpochRecord], cursor: LoaderCursor, *,
+    step: int, final: bool, has_best: bool, parents: dict[str, str],
+) -> Manifest:  # fmt: skip
+    """Return the manifest of a checkpoint to be written: what it belongs to, and how far the training is.
+
+    Args:
+        history: Every finished epoch.
+        cursor: The first batch that no worker took.
+        step: Optimizer steps taken.
+        final: Whether training has ended.
+        has_best: Whether the state holds the weights of the best validation.
+        parents: Fingerprints of what the training is made from.
+    """
+    best = best_epoch(history)
+    content = {
+        "step": step,
+        "epoch": len(history),
+        "cursor": {"epoch": cursor.epoch, "next_batch_id": cursor.next_batch_id},
+        "final": final,
+        "chosen": "best" if final and has_best else "last",
+        "best_epoch": best,
+        "metrics": {
+            "train": history[-1].train if history else None,
+            "val": None if best is None else history[best].val,
+        },
+    }
+    return Manifest(kind=KIND, config=training_identity(run), parents=parents, content=content)
 
 
 def save_checkpoint(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphsys.core.config import TrainerConfig
+from graphsys.core.units import format_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,12 @@ class EpochRecord:
     train: dict[str, float]  # metrics by name, the mean loss among them
     val: dict[str, float] | None = None  # None when the epoch was not validated
     rank: tuple[float, float] | None = None  # of the validation: larger is better
+
+    def note(self, seconds: float) -> str:
+        """Return what the epoch came to, for people."""
+        shown = {"loss": self.train["loss"], **{f"val {name}": value for name, value in (self.val or {}).items()}}
+        values = [f"{name} {value:.4g}" for name, value in shown.items()]
+        return f"epoch {self.epoch + 1}: {', '.join([*values, format_seconds(seconds)])}"
 
 
 def learning_rate(config: TrainerConfig, epoch: int, history: Sequence[EpochRecord]) -> float:
@@ -49,6 +56,11 @@ def _num_plateaus(history: Sequence[EpochRecord], patience: int) -> int:
         if waited == patience:
             drops, waited = drops + 1, 0
     return drops
+
+
+def validation_due(config: TrainerConfig, epoch: int) -> bool:
+    """Whether ``epoch``, counted from 0, ends with a validation: every ``trainer.eval_every`` epochs, and the last."""
+    return (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
 
 
 def best_epoch(history: Sequence[EpochRecord]) -> int | None:

@@ -20,7 +20,6 @@ from graphsys.storage.codec import encode
 from graphsys.storage.store import Store
 from graphsys.storage.window import Window, WindowHeader, WindowWriter
 from graphsys.trainers.plan import PackPlan
-from graphsys.trainers.windows import WindowSet
 
 _BATCHES = 6  # of a window
 _INSERTED = 0.5  # of the fetched rows, those that enter the cache, about
@@ -38,24 +37,21 @@ class DrawnBatch:
         return replace(self, sampled=replace(self.sampled, node=self.sampled.node % num_nodes))
 
 
-class DrawnWindows(WindowSet):
-    """One window, read ``passes`` times; nothing is made and nothing removed.
+class DrawnWindows:
+    """One window, read ``passes`` times; see :class:`graphsys.trainers.read_ahead.Windows`.
 
     Args:
-        run: the run, ``out`` a scratch folder.
         window: what :func:`draw_window` returned.
+        plan: of its batches.
         passes: how often it is read.
     """
 
-    def __init__(
-        self, run: RunConfig, store: Store, topology: Topology, plan: PackPlan, window: Window, *, passes: int
-    ) -> None:
+    def __init__(self, window: Window, plan: PackPlan, *, passes: int) -> None:
         batches = len(window.entries)
-        schedule = Schedule(
+        self.schedule = Schedule(
             nodes=np.arange(batches, dtype=np.int64), batch_size=1, seed=0, epochs=passes, samples="frozen"
         )
-        layout = replace(plan, window_batches=batches, num_windows=1)
-        super().__init__(run, store, schedule, layout, split="rehearsal", topology=topology)
+        self.plan = replace(plan, window_batches=batches, num_windows=1)
         self._window = window
 
     def begin(self, first: int) -> None:

@@ -21,10 +21,9 @@ from graphsys.storage.flat import FlatArray
 from graphsys.trainers.activity import Activity
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.channel import Channel
-from graphsys.trainers.read_ahead import WAITS, LoaderStats, Read, ReadAhead
+from graphsys.trainers.read_ahead import WAITS, LoaderStats, Read, ReadAhead, Windows
 from graphsys.trainers.rows import Loaded, fetched_rows, open_rows
 from graphsys.trainers.rows_bound import RowsBound
-from graphsys.trainers.windows import WindowSet
 
 _FIRST = LoaderCursor(epoch=0, next_batch_id=0)
 
@@ -55,7 +54,7 @@ class Loader:
     """
 
     def __init__(
-        self, windows: WindowSet, features: FlatArray, reader: FeatureReader, *,
+        self, windows: Windows, features: FlatArray, reader: FeatureReader, *,
         cursor: LoaderCursor = _FIRST, device: torch.device | str = "cpu", threads: int = 2,
     ) -> None:  # fmt: skip
         self._windows = windows
@@ -194,7 +193,7 @@ class Loader:
         self.close()
 
 
-def _steps_from(windows: WindowSet, cursor: LoaderCursor) -> range:
+def _steps_from(windows: Windows, cursor: LoaderCursor) -> range:
     """Return the steps from ``cursor`` to the end of the last epoch, counted over all epochs."""
     schedule = windows.schedule
     total = schedule.epochs * schedule.batches_per_epoch
@@ -208,7 +207,7 @@ def _steps_from(windows: WindowSet, cursor: LoaderCursor) -> range:
     return range(first, total)
 
 
-def _rows_bound(windows: WindowSet) -> RowsBound:
+def _rows_bound(windows: Windows) -> RowsBound:
     schedule = windows.schedule
     last = (schedule.batches_per_epoch - 1) * schedule.world_size + schedule.rank
     return RowsBound(windows.plan, schedule.batches_per_epoch, last_batch_id=last)

@@ -9,14 +9,12 @@ from typing import Any, Protocol
 from graphsys.core.config import RunConfig
 from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.types import LoaderCursor
-from graphsys.core.units import format_seconds
-from graphsys.storage.manifest import Manifest
-from graphsys.trainers.checkpoint import KIND, checkpoint_path, prune_checkpoints, save_checkpoint
-from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
+from graphsys.trainers.checkpoint import checkpoint_path, prune_checkpoints, save_checkpoint, training_manifest
+from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop, validation_due
 from graphsys.trainers.io_account import EpochAccount, waiting_line
 from graphsys.trainers.logs import Log
 from graphsys.trainers.read_ahead import LoaderStats
-from graphsys.trainers.run_folder import RunFolder, training_identity
+from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.state import TrainState
 from graphsys.trainers.step import LabelledBatch, Setting, check_finite, team_step, validate
 from graphsys.trainers.team import ALONE, Team
@@ -170,7 +168,7 @@ class TrainingLoop:
         self._set_learning_rate()
         self._epoch_started = time.perf_counter()
         self._account.restart(self._feed.stats())
-        return _note(record, clock["seconds"])
+        return record.note(clock["seconds"])
 
     def _close_account(self) -> dict[str, Any]:
         """Return the seconds and the bytes of the epoch that ends; say what it waited for."""
@@ -182,8 +180,7 @@ class TrainingLoop:
         return {"seconds": seconds, "io": io}
 
     def _validation_due(self) -> bool:
-        number = self._state.epoch + 1
-        return number % self._run.trainer.eval_every == 0 or number == self._run.trainer.epochs
+        return validation_due(self._run.trainer, self._state.epoch)
 
     def _validate(self) -> dict[str, float]:
         opened = self._feed.validation()
@@ -208,36 +205,16 @@ class TrainingLoop:
         line = {"epoch": state.epoch, "final": final, **self._clock(), "io": self._account.saved()}
         self._log.write("checkpoint", state.step, line)
         self._log.flush()
-        save_checkpoint(path, {**state.as_dict(), "log_lines": self._log.num_lines}, self._manifest(final=final))
+        manifest = training_manifest(
+            self._run, state.history, state.cursor(),
+            step=state.step, final=final, has_best=state.best is not None, parents=self._parents,
+        )  # fmt: skip
+        save_checkpoint(path, {**state.as_dict(), "log_lines": self._log.num_lines}, manifest)
         prune_checkpoints(self._folder)
         return path
-
-    def _manifest(self, *, final: bool) -> Manifest:
-        state = self._state
-        best = best_epoch(state.history)
-        cursor = state.cursor()
-        content = {
-            "step": state.step,
-            "epoch": state.epoch,
-            "cursor": {"epoch": cursor.epoch, "next_batch_id": cursor.next_batch_id},
-            "final": final,
-            "chosen": "best" if final and state.best is not None else "last",
-            "best_epoch": best,
-            "metrics": {
-                "train": state.history[-1].train if state.history else None,
-                "val": None if best is None else state.history[best].val,
-            },
-        }
-        return Manifest(kind=KIND, config=training_identity(self._run), parents=self._parents, content=content)
 
 
 def _open_epoch(log: Log) -> dict[str, Any]:
     """Return the seconds and sums of the epoch that the last checkpoint left open."""
     last = log.lines[-1] if log.lines else {"kind": "none"}
     return last if last["kind"] == "checkpoint" else {"seconds": 0.0, "io": None}
-
-
-def _note(record: EpochRecord, seconds: float) -> str:
-    shown = {"loss": record.train["loss"], **{f"val {name}": value for name, value in (record.val or {}).items()}}
-    values = [f"{name} {value:.4g}" for name, value in shown.items()]
-    return f"epoch {record.epoch + 1}: {', '.join([*values, format_seconds(seconds)])}"

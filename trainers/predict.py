@@ -20,7 +20,7 @@ from graphsys.storage.disk_speed import disk_speed
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import sealed_json
 from graphsys.storage.run_file import PLAN_NAME
-from graphsys.storage.store import Store
+from graphsys.storage.store import NodeTypeInfo, Store
 from graphsys.trainers.budget import plan_run, run_pilots, train_schedule, val_schedule
 from graphsys.trainers.choice import in_mode
 from graphsys.trainers.cost_model import (
@@ -40,7 +40,7 @@ from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
-from graphsys.trainers.objective import resolve_objective, training_nodes
+from graphsys.trainers.objective import Objective, resolve_objective, training_nodes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 from graphsys.trainers.run_plans import Pilots, RunPlans
@@ -210,6 +210,8 @@ class _Scene:
 
     run: RunConfig
     store: Store
+    info: NodeTypeInfo
+    objective: Objective
     topology: Topology
     train: Schedule
     val: Schedule | None
@@ -225,7 +227,16 @@ class _Scene:
         val = val_schedule(run, val_node) if val_node.size else None
         store.features(info.name)
         pilots = run_pilots(run, topology, train, val)
-        return cls(run=run, store=store, topology=topology, train=train, val=val, pilots=pilots)
+        return cls(
+            run=run,
+            store=store,
+            info=info,
+            objective=resolve_objective(run.task, info),
+            topology=topology,
+            train=train,
+            val=val,
+            pilots=pilots,
+        )
 
     def plans(self, run: RunConfig) -> RunPlans:
         return plan_run(run, self.store, self.topology, self.train, self.val, self.pilots)
@@ -276,31 +287,26 @@ def _rehearse_val(rehearsal: Rehearsal, split: Split) -> Pace:
 
 @contextmanager
 def _open_rehearsal(scene: _Scene) -> Iterator[tuple[Rehearsal, BatchModel]]:
-    run, store, topology = scene.run, scene.store, scene.topology
-    info = store.node_type(run.task.node_type)
-    objective = resolve_objective(run.task, info)
-    model = build_model(run, info.num_features, objective.num_outputs)
+    run, store, topology, objective = scene.run, scene.store, scene.topology, scene.objective
+    model = build_model(run, scene.info.num_features, objective.num_outputs)
     batches = sample_some(run, store, topology, scene.train, with_degree=model.needs_degree)
     with open_rehearsal(run, store, topology, model, objective, batches) as rehearsal:
         yield rehearsal, model
 
 
 def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan) -> Work:
-    run, store, topology = scene.run, scene.store, scene.topology
-    info = store.node_type(run.task.node_type)
-    objective = resolve_objective(run.task, info)
+    run, store, info, val = scene.run, scene.store, scene.info, scene.val
     alone = rehearsal.alone()
-    val = scene.val
     return Work(
         pilot=scene.pilots.train,
         val_pilot=scene.pilots.val,
         schedule=scene.train,
         val_schedule=val,
         num_nodes=info.num_nodes,
-        num_edges=topology.num_edges,
+        num_edges=scene.topology.num_edges,
         dim=info.num_features,
         topology_bytes=store.topology_nbytes(store.edge_type_within(info.name)),
-        layer_dims=(*[run.model.hidden] * (run.num_layers - 1), objective.num_outputs),
+        layer_dims=(*[run.model.hidden] * (run.num_layers - 1), scene.objective.num_outputs),
         width=layer_width(model, 1),
         state_channels=state_channels(model),
         needs_degree=model.needs_degree,

@@ -4,16 +4,44 @@ import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+from graphsys.samplers.schedule import Schedule
 from graphsys.storage.direct import Bytes, aligned_empty
 from graphsys.storage.window import Window, WindowBatch, WindowEntry
 from graphsys.trainers.activity import Activity
-from graphsys.trainers.plan import hops_nbytes
+from graphsys.trainers.plan import PackPlan, hops_nbytes
 from graphsys.trainers.rows import Assemble, RowSource, fetch_nbytes
-from graphsys.trainers.windows import WindowSet
 
 WAITS = ("read", "assemble", "transfer", "producer")  # what a trainer can wait for
+
+
+class Windows(Protocol):
+    """The windows that a loader reads, in the order of their positions."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which seeds make up which batch."""
+
+    @property
+    def plan(self) -> PackPlan:
+        """Mode, window size, cache size and memory."""
+
+    def begin(self, first: int) -> None:
+        """Start to go through the windows from ``first`` on."""
+
+    def ready(self, index: int) -> bool:
+        """Whether :meth:`open` would return the window at once."""
+
+    def open(self, index: int, stop: threading.Event) -> Window | None:
+        """Return a window, waiting until it is there; None when ``stop`` was set meanwhile.
+
+        Raises:
+            StaleArtefactError, MemoryBudgetError, InputError, CorruptError, DiskError: Making it failed.
+        """
+
+    def release(self, index: int) -> None:
+        """Say that a window was consumed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +131,7 @@ class ReadAhead:
     """
 
     def __init__(
-        self, windows: WindowSet, rows: RowSource, steps: range, *,
+        self, windows: Windows, rows: RowSource, steps: range, *,
         stop: threading.Event, activity: Activity, threads: int,
     ) -> None:  # fmt: skip
         self._windows = windows
@@ -199,6 +227,6 @@ def _with_own_ids(batch: WindowBatch) -> WindowBatch:
     return replace(batch, sampled=own, y=None if batch.y is None else batch.y.copy())
 
 
-def _budget(windows: WindowSet, rows: RowSource) -> int:
+def _budget(windows: Windows, rows: RowSource) -> int:
     plan = windows.plan
     return plan.read_ahead * (hops_nbytes(plan.max_nodes, plan.max_edges) + plan.max_nodes * rows.row_nbytes)

@@ -5,12 +5,12 @@ while the real loader brings in drawn batches at the same pace, one rehearsal fo
 """
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -126,12 +126,14 @@ class Rehearsal:
             CorruptError: A row of the store is not what was written.
         """
         work = self._train if trains else self._infer
-        with (
-            self._folder() as folder,
-            self._reader(plan, folder) as (reader, num_rows, load_bytes_s),
-            self._run_through(plan, reader, folder, num_rows, fetched, work) as marks,
-        ):
-            yield replace(_pace(marks, load_bytes_s), fill_s=self._fill_s(plan, reader, folder, int(loaded)))
+        # A folder of its own: a rehearsal of validation may begin while that of training is still open.
+        with TemporaryDirectory(dir=self._run.out) as name:
+            folder = Path(name)
+            with (
+                self._reader(plan, folder) as (reader, num_rows, load_bytes_s),
+                self._run_through(plan, reader, folder, num_rows, fetched, work) as marks,
+            ):
+                yield replace(_pace(marks, load_bytes_s), fill_s=self._fill_s(plan, reader, folder, int(loaded)))
 
     def sampling(self, schedule: Schedule, plan: PackPlan, *, with_degree: bool) -> Sampling:
         """Return how fast windows are sampled.
@@ -169,15 +171,6 @@ class Rehearsal:
         return Sampling(start_s=max(first - few * batch_s, 0.0), batch_s=batch_s)
 
     @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        """Make a folder of its own for one rehearsal; it is gone afterwards."""
-        folder = Path(tempfile.mkdtemp(dir=self._run.out))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    @contextmanager
     def _run_through(
         self, plan: PackPlan, reader: FeatureReader, folder: Path, num_rows: int, fetched: float,
         work: Callable[[MiniBatch], None],
@@ -193,17 +186,17 @@ class Rehearsal:
             dim=self._features.shape[1],
         )
         passes = -(-_STEPS // len(batches))
-        with DrawnWindows(self._run, self._store, self._topology, plan, window, passes=passes) as windows:
-            marks = [(time.perf_counter(), time.process_time())]
-            with Loader(windows, self._features, reader, device=self._device) as loader:
-                for batch in loader:
-                    work(batch)
-                    self._settle()
-                    marks.append((time.perf_counter(), time.process_time()))
-                    late = marks[-1][0] - marks[0][0] > _SECONDS and len(marks) > _FEWEST
-                    if late or len(marks) > _STEPS:
-                        yield marks
-                        return
+        windows = DrawnWindows(window, plan, passes=passes)
+        marks = [(time.perf_counter(), time.process_time())]
+        with Loader(windows, self._features, reader, device=self._device) as loader:
+            for batch in loader:
+                work(batch)
+                self._settle()
+                marks.append((time.perf_counter(), time.process_time()))
+                late = marks[-1][0] - marks[0][0] > _SECONDS and len(marks) > _FEWEST
+                if late or len(marks) > _STEPS:
+                    yield marks
+                    return
 
     def _fill_s(self, plan: PackPlan, reader: FeatureReader, folder: Path, loaded: int) -> float:
         """Return the seconds in which a cache gets ``loaded`` rows from a packed window, by those of fewer rows."""

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -14,17 +13,18 @@ from torch import Tensor
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError
 from graphsys.core.progress import Progress, task
+from graphsys.core.types import LoaderCursor
 from graphsys.storage.files import write_bytes
-from graphsys.storage.manifest import Manifest, canonical
-from graphsys.trainers.checkpoint import KIND, Checkpoint, checkpoint_path, prune_checkpoints
-from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
+from graphsys.storage.manifest import canonical
+from graphsys.trainers.checkpoint import Checkpoint, checkpoint_path, prune_checkpoints, training_manifest
+from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop, validation_due
 from graphsys.trainers.logs import RunLog
 from graphsys.trainers.objective import Objective
 from graphsys.trainers.pipeline.runtime import EpochResult, Runtime
 from graphsys.trainers.pipeline.saved import StageFiles
 from graphsys.trainers.pipeline.scoring import Scorer
 from graphsys.trainers.pipeline.shape import Shape
-from graphsys.trainers.run_folder import RunFolder, training_identity
+from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.state import detached
 
 TURNS_NAME = "turns.json"  # among the logs: every process's turns in the last epoch
@@ -85,8 +85,7 @@ class PipelineTraining:
             if self._history:
                 progress.message(f"going on from epoch {len(self._history):,} of {config.epochs:,}")
             while not should_stop(config, self._history):
-                self._run_epoch(log)
-                bar.note(_note(self._history[-1]))
+                bar.note(self._run_epoch(log))
                 bar.advance()
                 done = should_stop(config, self._history)
                 if len(self._history) % config.checkpoint_every == 0 and not done:
@@ -98,7 +97,8 @@ class PipelineTraining:
             return nullcontext()
         return RunLog(RunFolder(self._run.out).logs, num_lines=self._log_lines, step=len(self._history))
 
-    def _run_epoch(self, log: RunLog | None) -> None:
+    def _run_epoch(self, log: RunLog | None) -> str:
+        """Run one epoch; return what it came to, for people."""
         config, epoch = self._run.trainer, len(self._history)
         lr = learning_rate(config, epoch, self._history)
         for group in self._runtime.optimizer.param_groups:
@@ -120,6 +120,7 @@ class PipelineTraining:
             log.write("epoch", epoch + 1, {**values, "seconds": seconds, "pipeline": account})
         if should_stop(config, self._history):
             self._write_turns(result)
+        return record.note(seconds)
 
     def _add_up(self, result: EpochResult) -> tuple[float, dict[str, Any]]:
         """Return the epoch's loss over the whole graph, and what all processes sent, computed and waited."""
@@ -146,8 +147,7 @@ class PipelineTraining:
             write_bytes(RunFolder(self._run.out).logs / TURNS_NAME, canonical(said) + b"\n")
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        due = (epoch + 1) % self._run.trainer.eval_every == 0 or epoch + 1 == self._run.trainer.epochs
-        if self._scorer is None or not due:
+        if self._scorer is None or not validation_due(self._run.trainer, epoch):
             return {}
         found = self._scorer.score()
         for name, value in found.items():
@@ -170,33 +170,16 @@ class PipelineTraining:
             "history": [asdict(record) for record in self._history],
             "log_lines": self._log_lines,
         }
-        path = self._files.save(checkpoint_path(folder, epoch), common, self._best, self._manifest(final=final))
+        manifest = training_manifest(
+            self._run, self._history, LoaderCursor(epoch=epoch, next_batch_id=0),
+            step=epoch, final=final, has_best=self._best is not None, parents=self._parents,
+        )  # fmt: skip
+        path = self._files.save(checkpoint_path(folder, epoch), common, self._best, manifest)
         if self._leads:
             prune_checkpoints(folder)
         return path
-
-    def _manifest(self, *, final: bool) -> Manifest:
-        epoch, best = len(self._history), best_epoch(self._history)
-        content: Mapping[str, Any] = {
-            "step": epoch,
-            "epoch": epoch,
-            "cursor": {"epoch": epoch, "next_batch_id": 0},
-            "final": final,
-            "chosen": "best" if final and self._best is not None else "last",
-            "best_epoch": best,
-            "metrics": {
-                "train": self._history[-1].train if self._history else None,
-                "val": None if best is None else self._history[best].val,
-            },
-        }
-        return Manifest(kind=KIND, config=training_identity(self._run), parents=self._parents, content=dict(content))
 
     def _diverged(self, what: str) -> ConfigError:
         return ConfigError(
             f"training broke off in epoch {len(self._history)}: {what}; lower trainer.lr (now {self._run.trainer.lr:g})"
         )
-
-
-def _note(record: EpochRecord) -> str:
-    shown = {"loss": record.train["loss"], **{f"val {name}": value for name, value in (record.val or {}).items()}}
-    return f"epoch {record.epoch + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
