@@ -5,18 +5,17 @@ that starts later begins with it. What is agreed on survives all of them.
 """
 
 import logging
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from graphsys.core.errors import ArtefactError, GraphsysError
+from graphsys.deploy.serving.looking import Looking
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.registry import TableRegistry
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import open_sealed_json, sealed_json
 
 _LOG = logging.getLogger(__name__)
-_STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +54,9 @@ class Agreement:
     def __init__(self, registry: TableRegistry, file: Path, *, every_s: float) -> None:
         self._registry = registry
         self._file = file
-        self._every_s = every_s
         self._agreed: str | None = None  # version that this server and the file had in common
         self._refused: Choice | None = None  # not tried again until the file says something else
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="graphsys-agreement", daemon=True)
+        self._looking = Looking(self.look, every_s=every_s, name="graphsys-agreement")
 
     def begin(self, first: str | None) -> None:
         """Activate what was agreed on, or else the known version ``first``; look again and again from now on.
@@ -71,13 +68,11 @@ class Agreement:
         if self._registry.active is None and first is not None:
             self._registry.activate(first)
             self.look()
-        self._thread.start()
+        self._looking.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_S)
+        self._looking.stop()
 
     def look(self) -> None:
         """Tell the others what became active here, or follow what became active there."""
@@ -109,7 +104,3 @@ class Agreement:
             self._refused = choice
             raise
         self._agreed, self._refused = choice.version, None
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self.look()

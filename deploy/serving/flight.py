@@ -9,6 +9,7 @@ import pyarrow as pa
 from graphsys.core.errors import ConfigError
 from graphsys.deploy.serving.flight_calls import FlightCalls, FlightGate
 from graphsys.deploy.serving.flight_streams import Streams, shut_down
+from graphsys.deploy.serving.looking import Looking
 from graphsys.deploy.serving.service import Service
 from graphsys.storage.files import disk_errors
 
@@ -34,12 +35,11 @@ class FlightService:
         self._service = service
         self._streams = Streams(settings.max_streams)
         self._scheme = "grpc+tls" if settings.tls_cert else "grpc"
-        self._host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
             self._server = FlightCalls(
                 service,
                 self._streams,
-                f"{self._scheme}://{self._host}:{settings.flight_port}",
+                f"{self._scheme}://{settings.url_host}:{settings.flight_port}",
                 tls_certificates=_certificates(service),
                 middleware={"gate": FlightGate(service, self._streams)},
             )
@@ -48,14 +48,13 @@ class FlightService:
                 f"cannot serve Arrow Flight on {settings.host}:{settings.flight_port}: the port is taken, or the "
                 f"certificate cannot be used; choose another --flight-port, or 0 for any free one"
             ) from error
-        self._stopping = threading.Event()
-        self._watch = threading.Thread(target=self._end_stalled, name="flight-watch", daemon=True)
-        self._watch.start()
+        self._looking = Looking(self._end_stalled, every_s=_LOOK_S, name="flight-watch")
+        self._looking.start()
 
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"{self._scheme}://{self._host}:{self._server.port}"
+        return f"{self._scheme}://{self._service.settings.url_host}:{self._server.port}"
 
     def stop(self) -> None:
         """End the server; returns after ``drain_s`` and a few seconds at the latest."""
@@ -69,12 +68,10 @@ class FlightService:
             self._shut_down(0)
         if ending.is_alive():
             _LOG.error("Arrow Flight did not end within %.0f seconds of the last stream", _END_S)
-        self._stopping.set()
-        self._watch.join()
+        self._looking.stop()
 
     def _end_stalled(self) -> None:
-        while not self._stopping.wait(_LOOK_S):
-            self._shut_down(self._service.settings.send_time_s)
+        self._shut_down(self._service.settings.send_time_s)
 
     def _shut_down(self, seconds: float) -> None:
         """Shut down the connections of clients that took nothing for so long."""

@@ -5,7 +5,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from graphsys.deploy.serving.operations import described, direct_router
-from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.table_routes import service_of
 from graphsys.deploy.serving.telemetry import CONTENT_TYPE
 from graphsys.deploy.serving.wire import json_reply
@@ -28,9 +27,8 @@ async def live(request: Request) -> Response:  # noqa: ARG001 - every handler ta
 @router.get("/health/ready", **described(reply=HealthReply))
 async def ready(request: Request) -> Response:
     """Whether a table is active; 503 before."""
-    if service_of(request).registry.active is None:
-        raise Problem(503, "no table is active yet; ask again in a moment", headers={"Retry-After": "1"})
-    return json_reply({"status": "ready"})
+    with service_of(request).registry.lease():
+        return json_reply({"status": "ready"})
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -87,7 +87,7 @@ class PlacesReply(BaseModel):
 def _described_map() -> dict[str, Any]:
     options = described(reply=PlacesReply, path_parameters=_VERSION)
     options["responses"][200] = {
-        "description": "Up to 100,000 points as columns; graphsys.deploy.serving.map_body has the layout.",
+        "description": "The points as columns; graphsys.deploy.serving.map_body has the layout.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
     }
     options["responses"][304] = {"description": "The client has it already."}

@@ -162,11 +162,11 @@ def serve_on_ray(
     with cluster_at(address, progress):
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         progress.message("starting Ray Serve")
-        serve.start(proxy_location="EveryNode", http_options=_http_options(settings))
+        serve.start(proxy_location="EveryNode", http_options=http_options(settings))
         try:
             _run(plan, stopping)
             if not stopping.is_set():
-                on_ready(f"{'https' if settings.tls_cert else 'http'}://{settings.host}:{settings.port}")
+                on_ready(settings.url(settings.port))
             while not stopping.wait(_LOOK_S):
                 pass
         finally:
@@ -189,7 +189,8 @@ def _checked(plan: RayPlan) -> ServeSettings:
         return settings.model_copy(update={"port": listener.getsockname()[1]})
 
 
-def _http_options(settings: ServeSettings) -> dict[str, Any]:
+def http_options(settings: ServeSettings) -> dict[str, Any]:
+    """Return how Ray Serve's proxies listen, as Serve names it."""
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,

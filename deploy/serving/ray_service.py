@@ -12,7 +12,7 @@ import yaml
 from graphsys.core.errors import ConfigError
 from graphsys.deploy.kuberay import check_seen, mebibytes, parse_volume, pod
 from graphsys.deploy.serving.auth import TOKEN_VARIABLE
-from graphsys.deploy.serving.ray_app import NAME, RayPlan
+from graphsys.deploy.serving.ray_app import NAME, RayPlan, http_options
 
 PORT = 8000  # where KubeRay's Kubernetes service looks for Serve
 IMPORT_PATH = "graphsys.deploy.serving.ray_app:application"
@@ -26,7 +26,6 @@ def ray_service(
     ray_version: str,
     memory: int,
     secret: str | None,
-    name: str = NAME,
     volume: str | None = None,
 ) -> str:
     """Return the manifest as YAML; the token is named in it, never written.
@@ -46,7 +45,7 @@ def ray_service(
     manifest = {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
-        "metadata": {"name": name},
+        "metadata": {"name": NAME},
         "spec": {
             "serveConfigV2": yaml.safe_dump(serve_config(plan, insecure=secret is None), sort_keys=False),
             "rayClusterConfig": _cluster(plan, image, ray_version, memory, secret, volume),
@@ -63,15 +62,9 @@ def serve_config(plan: RayPlan, *, insecure: bool) -> dict[str, Any]:
     # The replicas must know that the world can reach them, so that none starts without a token.
     seen = {**plan.settings, "host": "0.0.0.0", "port": PORT, **({"insecure": True} if insecure else {})}
     sent = plan.model_copy(update={"settings": seen})
-    http = {
-        "host": "0.0.0.0",
-        "port": PORT,
-        "request_timeout_s": settings.request_time_s,
-        "keep_alive_timeout_s": int(settings.idle_time_s),
-    }
     return {
         "proxy_location": "EveryNode",
-        "http_options": http,
+        "http_options": http_options(sent.serve_settings()),
         "applications": [
             {
                 "name": NAME,

@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from graphsys.core.types import NodeIds
+from graphsys.deploy.lookup import Metric
 from graphsys.deploy.serving.id_rows import Id
 from graphsys.deploy.serving.nearness import MISSING
 from graphsys.deploy.serving.operations import described, direct_router
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.served_table import ServedTable
 from graphsys.deploy.serving.service import Service
-from graphsys.deploy.serving.settings import Metric
 from graphsys.deploy.serving.table_routes import check_count, service_of
 from graphsys.deploy.serving.wire import (
     VERSION_KEY,

@@ -90,7 +90,7 @@ async def _serve(
     loop, registry = asyncio.get_running_loop(), server.service.registry
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    url = address(server.service.settings, listener)
+    url = server.service.settings.url(listener.getsockname()[1])
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         if first is not None:
@@ -227,12 +227,6 @@ def allow_open_files() -> None:
     """Let the process open as many files as the system lets it: every connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def address(settings: ServeSettings, listener: socket.socket) -> str:
-    """Return the URL at which ``listener`` is reached."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{'https' if settings.tls_cert else 'http'}://{host}:{listener.getsockname()[1]}"
 
 
 def check_certificate(settings: ServeSettings) -> None:

@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError
 from graphsys.core.config_parts import Section, Size
 from graphsys.core.errors import ConfigError
 from graphsys.core.units import GIB, MIB
+from graphsys.deploy.lookup import Metric
+from graphsys.deploy.serving.projection import DEFAULT_POINTS, MOST_POINTS
 
-Metric = Literal["cosine", "dot", "l2"]
 Storage = Literal["auto", "f32", "f16", "bf16", "i8"]
 
 
@@ -31,7 +32,10 @@ class ServeSettings(Section):
     activate_on_arrival: bool = Field(False, description="Make a table active as soon as it appears there.")
     metric: Metric = Field("cosine", description="Nearness that a search uses when it names none.")
     map_points: int = Field(
-        100_000, ge=0, le=1_000_000, description="Most points of the map on the page, where none is saved; 0: no map."
+        DEFAULT_POINTS,
+        ge=0,
+        le=MOST_POINTS,
+        description="Most points of the map on the page, where none is saved; 0: no map.",
     )
     index_storage: Storage = Field(
         "auto", description="How a graph of neighbours keeps vectors; auto: bf16, or f32 where that does not do."
@@ -62,6 +66,15 @@ class ServeSettings(Section):
     )
     idle_time_s: float = Field(75.0, gt=0, description="How long a connection may stay open between requests.")
     drain_s: float = Field(30.0, gt=0, description="How long requests under way may take once the server stops.")
+
+    @property
+    def url_host(self) -> str:
+        """The address as URLs have it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def url(self, port: int) -> str:
+        """Return where HTTP answers on ``port``."""
+        return f"{'https' if self.tls_cert else 'http'}://{self.url_host}:{port}"
 
 
 def read_settings(options: dict[str, Any], overrides: list[str] | None = None) -> ServeSettings:

@@ -1,17 +1,16 @@
 """A folder in which new tables appear while the server runs."""
 
 import logging
-import threading
 from pathlib import Path
 
 from graphsys.core.errors import GraphsysError
+from graphsys.deploy.serving.looking import Looking
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.projection import MAP_SUFFIX
 from graphsys.deploy.serving.registry import TableRegistry
 from graphsys.storage.manifest import MANIFEST_NAME
 
 _LOG = logging.getLogger(__name__)
-_STOP_S = 5.0
 
 Signature = tuple[tuple[str, int, int, int], ...]  # name, inode, bytes, time of change, of every file
 
@@ -31,22 +30,18 @@ class FolderWatch:
     def __init__(self, registry: TableRegistry, folder: Path, *, every_s: float, activate: bool) -> None:
         self._registry = registry
         self._folder = folder
-        self._every_s = every_s
         self._activate = activate
         self._seen: dict[Path, Signature] = {}
         self._newest: str | None = None  # to become active
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="graphsys-watch", daemon=True)
+        self._looking = Looking(self.look, every_s=every_s, name="graphsys-watch")
 
     def start(self) -> None:
         """Look again and again from now on."""
-        self._thread.start()
+        self._looking.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_S)
+        self._looking.stop()
 
     def find(self) -> list[str]:
         """Make every new table known; return their versions, the oldest first."""
@@ -83,10 +78,6 @@ class FolderWatch:
         else:
             _LOG.warning("%s is active, it appeared in %s", self._newest, self._folder)
         self._newest = None
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self.look()
 
     def _candidates(self) -> list[Path]:
         try:

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 from helpers.tables import make_table
 
-from graphsys.deploy.serving.server import HttpServer, address, bind
+from graphsys.deploy.serving.server import HttpServer, bind
 from graphsys.deploy.serving.service import Service, make_service
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.storage.embeddings import EmbeddingTable
@@ -44,7 +44,7 @@ def service_with(*tables: EmbeddingTable, **settings: Any) -> Service:
 def running(service: Service) -> Iterator[str]:
     """Yield the URL of a server that runs in a thread with an event loop of its own."""
     listener = bind(service.settings)
-    url = address(service.settings, listener)
+    url = service.settings.url(listener.getsockname()[1])
     server = HttpServer(service)
     done: list[BaseException] = []
 
