@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.served_table import ServedTable
-from graphsys.deploy.serving.wire import VERSION_KEY
+from graphsys.deploy.serving.wire import VERSION_KEY, vector_column
 
 BATCH_BYTES = 4 << 20  # of vectors; measured in benchmarks/serving_flight.py
 MOST_STREAMS = 64  # that one table is cut into
@@ -78,21 +76,16 @@ def slice_batches(table: ServedTable, start: int, stop: int) -> Iterator[Any]:
     rows = table.table.vectors.memmap(sequential=True)
     for first in range(start, stop, step):
         end = min(first + step, stop)
-        yield pa.record_batch([ids.column(first, end), _vectors(rows[first:end])], schema=schema)
+        yield pa.record_batch([ids.column(first, end), vector_column(rows[first:end])], schema=schema)
 
 
-def lookup_schema(table: ServedTable, ids: Any) -> Any:
+def lookup_schema(table: ServedTable, id_type: Any) -> Any:
     """Return the schema of answers to look-ups: ``id`` as it was asked for, ``found`` and ``vector``."""
-    fields = [("id", ids), ("found", pa.bool_()), ("vector", pa.list_(pa.float32(), table.dim))]
+    fields = [("id", id_type), ("found", pa.bool_()), ("vector", pa.list_(pa.float32(), table.dim))]
     return pa.schema(fields, metadata={VERSION_KEY: table.version})
 
 
 def lookup_batch(table: ServedTable, ids: Any, schema: Any) -> Any:
     """Return the answer to one batch of ids; a vector is null where the id is unknown."""
     vectors, found = table.lookup(ids)
-    return pa.record_batch([ids, pa.array(found), _vectors(vectors, found)], schema=schema)
-
-
-def _vectors(rows: npt.NDArray[Any], found: npt.NDArray[np.bool_] | None = None) -> Any:
-    mask = None if found is None or found.all() else pa.array(~found)
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1], mask=mask)
+    return pa.record_batch([ids, pa.array(found), vector_column(vectors, found)], schema=schema)

@@ -11,7 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from graphsys.deploy.serving.problems import Problem
-from graphsys.deploy.serving.wire import VERSION_KEY, Mask, arrow_reply, is_arrow, metadata_text, parse_json, read_arrow
+from graphsys.deploy.serving.wire import (
+    VERSION_KEY,
+    Mask,
+    arrow_reply,
+    is_arrow,
+    metadata_text,
+    parse_json,
+    read_arrow,
+    vector_column,
+)
 
 Id = StrictInt | StrictStr
 
@@ -48,8 +57,7 @@ def arrow_rows_reply(
 ) -> Response:
     """Return columns ``id``, ``found`` and ``name``, the last one ``rows`` [Q, D], null where not found."""
     column = ids if isinstance(ids, pa.Array) else _id_column(ids)
-    mask = None if found.all() else pa.array(~found)
-    held = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1], mask=mask)
+    held = vector_column(rows, found)
     fields = [pa.field("id", column.type), pa.field("found", pa.bool_()), pa.field(name, held.type)]
     schema = pa.schema(fields, metadata=dict(metadata))
     return arrow_reply(pa.record_batch([column, pa.array(found), held], schema=schema))

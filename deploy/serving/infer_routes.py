@@ -28,6 +28,7 @@ from graphsys.deploy.serving.wire import (
     metadata_text,
     parse_json,
     read_arrow,
+    vector_column,
     wants_arrow,
 )
 
@@ -234,17 +235,11 @@ def _inferred(answer: "Inferred", classes: list[int | str], version: str, *, as_
     if not as_arrow:
         told = {"version": version, "dim": vectors.shape[1], "vectors": vectors, "probabilities": said}
         return json_reply({**told, "classes": classes})
-    columns = {"vector": _lists(vectors)}
+    columns = {"vector": vector_column(vectors)}
     if said is not None:
-        columns["probabilities"] = _lists(said)
+        columns["probabilities"] = vector_column(said)
     batch = pa.RecordBatch.from_pydict(columns)
     return arrow_reply(batch.replace_schema_metadata(_told(version, classes)))
-
-
-def _lists(rows: Any) -> Any:
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1)), rows.shape[1]
-    )
 
 
 @router.post("/v1/predict", **described(body=IdsBody, reply=PredictReply, arrow=True))

@@ -36,16 +36,13 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
     Args:
         status: HTTP status.
         detail: One or two sentences: what was found, what was expected, the next step.
-        title: What kind of problem it is; the status's own phrase when left out.
         headers: Further headers of the answer, such as ``Retry-After``.
     """
 
-    def __init__(
-        self, status: int, detail: str, *, title: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status = status
-        self.title = title or HTTPStatus(status).phrase
+        self.title = HTTPStatus(status).phrase
         self.detail = detail
         self.headers = dict(headers or {})
 

@@ -130,7 +130,7 @@ class TableRegistry:
             if loaded is None:
                 return None
             entry.loaded, entry.state, entry.error = loaded, "active", None
-            entry.facts["provenance"] = dict(loaded.provenance)
+            entry.facts["provenance"] = dict(loaded.provenance)  # which names index and network too
             self._active = version
             old = self._entries[before] if before is not None and before != version else None
             if old is not None:
@@ -186,13 +186,10 @@ class TableRegistry:
     def listing(self) -> list[TableListing]:
         """Return all known tables, in the order they became known."""
         with self._lock:
-            entries = [(version, entry, entry.loaded) for version, entry in self._entries.items()]
-        return [
-            TableListing(
-                version=version, path=entry.path, state=entry.state, error=entry.error, **_told(entry.facts, loaded)
-            )
-            for version, entry, loaded in entries
-        ]
+            return [
+                TableListing(version=version, path=entry.path, state=entry.state, error=entry.error, **entry.facts)
+                for version, entry in self._entries.items()
+            ]
 
     def close(self) -> None:
         """Close the active table once its last lease ends; nothing is active from now on."""
@@ -204,11 +201,6 @@ class TableRegistry:
             closing = self._take_if_unused(entry)
         if closing is not None:
             closing.close()
-
-
-def _told(facts: dict[str, Any], loaded: ServedTable | None) -> dict[str, Any]:
-    # Which index and network stand behind a table is known once it is loaded.
-    return facts if loaded is None else {**facts, "provenance": dict(loaded.provenance)}
 
 
 def _facts(table: EmbeddingTable) -> dict[str, Any]:
