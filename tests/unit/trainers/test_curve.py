@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from graphsys.core.config import TrainerConfig
-from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop
+from graphsys.trainers.curve import EpochRecord, best_epoch, learning_rate, should_stop, validation_due
 
 
 def history(*ranks: float | None) -> list[EpochRecord]:
@@ -66,3 +66,13 @@ def test_training_stops_at_the_last_epoch_or_when_patience_ends(
     patience: int | None, ranks: list[float | None], stops: bool
 ) -> None:
     assert should_stop(config(patience=patience), history(*ranks)) is stops
+
+
+def test_epochs_are_validated_now_and_then_and_at_the_end() -> None:
+    settings = config(eval_every=4)
+    assert [epoch for epoch in range(10) if validation_due(settings, epoch)] == [3, 7, 9]
+
+
+def test_an_epoch_is_told_in_a_line() -> None:
+    record = EpochRecord(epoch=2, lr=0.1, train={"loss": 0.52345}, val={"accuracy": 0.75})
+    assert record.note(2.0) == "epoch 3: loss 0.5234, val accuracy 0.75, 2.0 s"
