@@ -20,17 +20,14 @@ def node_table(
     """Return a table over arrays of ``num_nodes`` rows each."""
     rows = rows_per_chunk(sum(a.nbytes // max(len(a), 1) for a in (ids, x, y, split) if a is not None))
 
-    def cut(values: Array | None, start: int) -> Array | None:
-        return None if values is None else values[start : start + rows]
-
     def chunks() -> Iterator[NodeChunk]:
         for start in range(0, num_nodes, rows):
             yield NodeChunk(
                 num_rows=min(rows, num_nodes - start),
-                ids=cut(ids, start),
-                x=cut(x, start),
-                y=cut(y, start),
-                split=cut(split, start),
+                ids=_cut(ids, start, rows),
+                x=_cut(x, start, rows),
+                y=_cut(y, start, rows),
+                split=_cut(split, start, rows),
             )
 
     return NodeTable(node_type=node_type, num_nodes=num_nodes, chunks=chunks)
@@ -49,17 +46,14 @@ def edge_table(
     optional = [values for values in (timestamp, weight, edge_attr) if values is not None]
     rows = rows_per_chunk(sum(values.nbytes // max(len(values), 1) for values in (src, dst, *optional)))
 
-    def cut(values: Array | None, start: int) -> Array | None:
-        return None if values is None else values[start : start + rows]
-
     def chunks() -> Iterator[RawEdgeChunk]:
         for start in range(0, len(src), rows):
             yield RawEdgeChunk(
                 src=src[start : start + rows],
                 dst=dst[start : start + rows],
-                timestamp=cut(timestamp, start),
-                weight=cut(weight, start),
-                edge_attr=cut(edge_attr, start),
+                timestamp=_cut(timestamp, start, rows),
+                weight=_cut(weight, start, rows),
+                edge_attr=_cut(edge_attr, start, rows),
             )
 
     return EdgeTable(edge_type=edge_type, chunks=chunks, num_edges=len(src))
@@ -86,3 +80,7 @@ def homogeneous(
         (edge_table(edge_type, np.asarray(edge_index[0]), np.asarray(edge_index[1])),),
         "a graph in memory",
     )
+
+
+def _cut(values: Array | None, start: int, rows: int) -> Array | None:
+    return None if values is None else values[start : start + rows]
