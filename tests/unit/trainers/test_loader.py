@@ -49,8 +49,13 @@ def opened(chosen: Scene, cursor: LoaderCursor = START) -> Iterator[Loader]:
         yield loader
 
 
-def _our_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("graphsys-")]
+@pytest.fixture
+def our_threads() -> Callable[[], list[str]]:
+    """Return what names the threads of graphsys that began since; a test before this one may have left some."""
+    before = set(threading.enumerate())
+    return lambda: [
+        thread.name for thread in threading.enumerate() if thread not in before and thread.name.startswith("graphsys-")
+    ]
 
 
 def test_the_cursor_names_the_next_batch(make: Callable[..., Scene]) -> None:
@@ -102,19 +107,23 @@ def test_a_loader_is_iterated_once(make: Callable[..., Scene]) -> None:
 
 @pytest.mark.parametrize("mode", ["packed", "cached", "direct", "memory"])
 @pytest.mark.parametrize("taken", [0, 5])
-def test_leaving_early_ends_every_thread(make: Callable[..., Scene], mode: str, taken: int) -> None:
+def test_leaving_early_ends_every_thread(
+    make: Callable[..., Scene], mode: str, taken: int, our_threads: Callable[[], list[str]]
+) -> None:
     with opened(make(mode=mode, epochs=50)) as loader:
         for _ in zip(range(taken), loader, strict=False):
             pass
-    assert _our_threads() == []
+    assert our_threads() == []
 
 
-def test_breaking_out_of_the_loop_ends_the_loaders_threads(make: Callable[..., Scene]) -> None:
+def test_breaking_out_of_the_loop_ends_the_loaders_threads(
+    make: Callable[..., Scene], our_threads: Callable[[], list[str]]
+) -> None:
     chosen = make(epochs=50)
     with chosen.windows() as windows, closing(open_reader(chosen.features, chosen.plan, memory=MEMORY)) as reader:
         for _ in Loader(windows, chosen.features, reader):
             break
-        assert [name for name in _our_threads() if "assemble" in name or "read" in name] == []
+        assert [name for name in our_threads() if "assemble" in name or "read" in name] == []
 
 
 @pytest.mark.parametrize(("mode", "hit"), [("memory", 1.0), ("direct", 0.0)])
@@ -220,9 +229,11 @@ def test_mode_memory_reads_all_rows_through_the_codec(make: Callable[..., Scene]
 
 
 @pytest.mark.parametrize("mode", ["packed", "cached", "direct", "memory"])
-def test_a_value_beyond_the_codec_is_named_in_every_mode(tmp_path: Path, mode: Mode) -> None:
+def test_a_value_beyond_the_codec_is_named_in_every_mode(
+    tmp_path: Path, mode: Mode, our_threads: Callable[[], list[str]]
+) -> None:
     chosen = scene(tiny_store(tmp_path, num_nodes=70_000, num_edges=70_000), tmp_path / "run", mode=mode,
                    codec="float16", batch_size=5000)  # fmt: skip
     with pytest.raises(InputError, match=r"of node 6\d+ is 6\d+.*, beyond float16"):
         chosen.batches()
-    assert _our_threads() == []
+    assert our_threads() == []
