@@ -1,6 +1,5 @@
 """Nearest neighbours in a table: by a graph that is built once and kept beside it, or exactly."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphsys.core.errors import DiskError, InputError
+from graphsys.core.machine import cores
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
 from graphsys.deploy.lookup import Doubles, Metric
@@ -36,7 +36,7 @@ class IndexSettings:
     @property
     def num_threads(self) -> int:
         """Threads to take."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or cores()
 
 
 class SearchIndex:
