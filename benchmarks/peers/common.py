@@ -126,18 +126,19 @@ def seed_batches(nodes: Array, batch_size: int) -> Iterator[Array]:
 
 
 def measure_batches(
-    made: Options, num_seeds: int, batches: Iterator[Count], about: Callable[[], dict[str, Any]]
+    made: Options, num_seeds: int, batches: Iterator[Count], about: Callable[[], dict[str, Any]], *, burst: int = 1
 ) -> None:
     """Time batches for about ``made.seconds`` and print the line; epochs are scaled from the mean of a batch.
 
-    ``about`` is asked at the end for what else is worth knowing.
+    ``about`` is asked at the end for what else is worth knowing. ``burst`` batches may lie ready at once, made by
+    workers beforehand: a round has no fewer, lest it be the time to take one that was ready, or to wait for all.
     """
     per_epoch = -(-num_seeds // made.batch_size)
-    for _ in range(WARM_BATCHES):
+    for _ in range(max(WARM_BATCHES, burst)):
         next(batches)
     counts: list[Count] = []
     ends = [time.perf_counter()]
-    while len(counts) < ROUNDS or ends[-1] - ends[0] < made.seconds:
+    while len(counts) < ROUNDS * burst or ends[-1] - ends[0] < made.seconds:
         counts.append(next(batches))
         ends.append(time.perf_counter())
     rounds = []

@@ -13,6 +13,8 @@ from torch_geometric.utils import trim_to_layer
 
 from peers.common import Count, Options, StoreArrays, measure_batches, options
 
+_PREFETCH = 2  # batches that each worker makes ahead; torch's own default
+
 
 class Sage(torch.nn.Module):
     def __init__(self, widths: list[int]) -> None:
@@ -69,6 +71,7 @@ def main() -> None:
         batch_size=made.batch_size,
         shuffle=True,
         num_workers=made.threads,
+        prefetch_factor=_PREFETCH,
         persistent_workers=True,
         filter_per_worker=True,
     )
@@ -78,7 +81,8 @@ def main() -> None:
         "sampler": "pyg-lib" if WITH_PYG_LIB else "torch-sparse",
         "workers": made.threads,
     }
-    measure_batches(made, train.shape[0], batches(made, store, loader), lambda: about)
+    ready = made.threads * _PREFETCH
+    measure_batches(made, train.shape[0], batches(made, store, loader), lambda: about, burst=ready)
 
 
 def with_edges(batch: Data) -> Data:

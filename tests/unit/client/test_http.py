@@ -38,7 +38,8 @@ def scripted(*replies: Reply, pause_s: float = 0.0) -> Iterator[tuple[str, list[
             for name, value in {**headers, "content-length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError):  # a client that waited long enough is gone
+                self.wfile.write(body)
 
         do_GET = do_POST = answer  # noqa: N815 - the names that http.server calls
 
