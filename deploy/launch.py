@@ -114,7 +114,8 @@ def _train(run: RunConfig, progress: Progress) -> None:
     make_folder(folder)
     with cluster_of(run, progress) as cluster:
         if cluster.dashboard:
-            progress.message(f"Ray dashboard: http://{cluster.dashboard}")
+            token = "" if cluster.token is None else f"; until this training ends, its token is {cluster.token}"
+            progress.message(f"Ray dashboard: {cluster.dashboard}{token}")
         _check_cpus(run, cluster.cpus, "the cluster")
         resolved = _with_device(run, cluster)
         replay = Replay(progress_path(folder), progress)

@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from graphsys.core.machine import cores
 from graphsys.core.progress import Progress
 
 CONNECT_S = 10.0  # longest wait for a cluster's address to answer
+
+_TOKEN = "RAY_AUTH_TOKEN"
 
 # Ray reads these when it is loaded or when its processes start; what the user has set stays.
 _QUIET = {
@@ -40,7 +42,8 @@ class Cluster:
 
     cpus: int
     gpus: int
-    dashboard: str | None  # address of its web page
+    dashboard: str | None  # URL of its web page
+    token: str | None = None  # that the page asks for, where it was made up for this session
 
 
 @contextmanager
@@ -50,19 +53,23 @@ def cluster_of(run: RunConfig, progress: Progress) -> Iterator[Cluster]:
     Raises:
         ConfigError: It does not answer, or this process is connected to another one.
     """
-    with cluster_at(run.cluster.address, progress) as cluster:
+    with cluster_at(run.cluster.address, progress, dashboard=run.cluster.dashboard) as cluster:
         yield cluster
 
 
 @contextmanager
-def cluster_at(address: str, progress: Progress) -> Iterator[Cluster]:
-    """Connect to the cluster at ``address``; as :func:`cluster_of` does."""
+def cluster_at(address: str, progress: Progress, *, dashboard: bool = False) -> Iterator[Cluster]:
+    """Connect to the cluster at ``address``; as :func:`cluster_of` does.
+
+    Args:
+        dashboard: Whether one that is started here gets Ray's web page.
+    """
     embedded = address == "local"
     with (
-        _environment(_QUIET | (_embedded() if embedded else {})),
-        _started_here(progress) if embedded else _connected(address) as cluster,
+        _environment(_QUIET | (_embedded() if embedded else {})) as new,
+        _started_here(progress, dashboard) if embedded else _connected(address) as cluster,
     ):
-        yield cluster
+        yield replace(cluster, token=new.get(_TOKEN))
 
 
 def _embedded() -> dict[str, str]:
@@ -74,7 +81,7 @@ def _embedded() -> dict[str, str]:
     # machine, as it is on macOS. Other users of this one are asked for a token that only the session's processes know.
     # Without these two Ray would leave one in the home folder, for later clusters to ask for.
     alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    return {**quiet, **alone, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+    return {**quiet, **alone, "RAY_AUTH_MODE": "token", _TOKEN: _token()}
 
 
 @cache
@@ -84,7 +91,7 @@ def _token() -> str:
 
 
 @contextmanager
-def _started_here(progress: Progress) -> Iterator[Cluster]:
+def _started_here(progress: Progress, dashboard: bool) -> Iterator[Cluster]:
     progress.message("starting Ray on this machine")
     # Not below the run's folder: the names of Ray's sockets may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="graphsys-ray-"))
@@ -92,7 +99,7 @@ def _started_here(progress: Progress) -> Iterator[Cluster]:
         with _initialised(
             address="local",
             num_cpus=cores(),
-            include_dashboard=False,
+            include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             _temp_dir=str(folder),
         ) as cluster:
@@ -146,8 +153,12 @@ def _initialised(**arguments: Any) -> Iterator[Cluster]:
             raise _unusable(arguments["address"], error) from error
     try:
         count: Callable[[], dict[str, float]] = ray.cluster_resources
-        has = count()
-        yield Cluster(cpus=int(has.get("CPU", 0)), gpus=int(has.get("GPU", 0)), dashboard=context.dashboard_url or None)
+        has, page = count(), context.dashboard_url
+        yield Cluster(
+            cpus=int(has.get("CPU", 0)),
+            gpus=int(has.get("GPU", 0)),
+            dashboard=f"http://{page}" if page else None,
+        )
     finally:
         with _own_signals():
             ray.shutdown()
@@ -175,12 +186,12 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that are not set while the block runs."""
+def _environment(values: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Set variables that are not set while the block runs; give those."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:
-        yield
+        yield new
     finally:
         for name in new:
             os.environ.pop(name, None)

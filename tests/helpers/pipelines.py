@@ -337,7 +337,7 @@ def pipeline_run(store: Path, out: Path, **sections: Any) -> RunConfig:
         "memory": "64MiB",
         "model": {"name": "gcnii", "hidden": 8, "num_layers": 4, "dropout": 0.3},
         "trainer": {"strategy": "pipeline", "epochs": 6, "threads": 1, "device": "cpu", "refresh": 2},
-        "cluster": {"timeout": LIMIT_S},
+        "cluster": {"timeout": LIMIT_S, "dashboard": False},
     }
     for name, section in sections.items():
         tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section

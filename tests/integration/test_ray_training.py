@@ -50,7 +50,7 @@ def write_run(path: Path, store: Path, **sections: Any) -> tuple[Path, RunConfig
         "sampler": {"fanouts": [3, 2], "batch_size": 16},
         "model": {"hidden": 8},
         "trainer": {"epochs": 2, "threads": 1, "device": "cpu"},
-        "cluster": {"num_workers": 2, "timeout": 60},
+        "cluster": {"num_workers": 2, "timeout": 60, "dashboard": False},
     }
     for name, section in sections.items():
         tree[name] = {**tree.get(name, {}), **section}
@@ -86,7 +86,8 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_is_replaced_and_the_weights_e
         kwargs = {"folder": str(tmp_path), "moments": moments}
         model = {"class": "helpers.dying:Dying", "kwargs": kwargs}
         trainer = {"epochs": 2, "checkpoint_every": 3}
-        return write_run(tmp_path / f"{name}.yaml", store, model=model, trainer=trainer)
+        cluster = {"dashboard": True}
+        return write_run(tmp_path / f"{name}.yaml", store, model=model, trainer=trainer, cluster=cluster)
 
     _, whole = described("whole", [])
     assert gang.train(whole, 2) == [0, 0]
@@ -104,6 +105,8 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_is_replaced_and_the_weights_e
     assert "a worker was lost; start 2, from the newest checkpoint" in done.stderr
     assert "going on from batch 6 of 14" in done.stderr
     assert "epoch 2: loss" in done.stderr
+    assert "Ray dashboard: http://127.0.0.1:" in done.stderr
+    assert "until this training ends, its token is " in done.stderr
     assert not (killed.out / "cluster").exists()
     # While it trained, no other machine could reach Ray's servers.
     listened = (tmp_path / f"died-{moments[0]}").read_text().split()
