@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from graphsys.deploy.serving.operations import described, direct_router
-from graphsys.deploy.serving.table_routes import service_of
+from graphsys.deploy.serving.service import service_of
 from graphsys.deploy.serving.telemetry import CONTENT_TYPE
 from graphsys.deploy.serving.wire import json_reply
 

@@ -18,8 +18,7 @@ from graphsys.deploy.serving.operations import described, direct_router
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.search_routes import arrow_vectors, is_list
 from graphsys.deploy.serving.served_table import ServedTable
-from graphsys.deploy.serving.service import Service
-from graphsys.deploy.serving.table_routes import check_count, service_of
+from graphsys.deploy.serving.service import Service, check_count, service_of
 from graphsys.deploy.serving.wire import (
     VERSION_KEY,
     arrow_reply,

@@ -16,7 +16,7 @@ from graphsys.deploy.serving.operations import described, direct_router
 from graphsys.deploy.serving.page_assets import HEADERS, Asset, assets
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.served_table import ServedTable
-from graphsys.deploy.serving.table_routes import check_count, service_of
+from graphsys.deploy.serving.service import check_count, service_of
 from graphsys.deploy.serving.wire import json_reply, read_json
 
 pages = APIRouter(include_in_schema=False)

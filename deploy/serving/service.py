@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from starlette.requests import Request
+
 from graphsys.core.errors import ConfigError
 from graphsys.deploy.serving.access_log import AccessLog
 from graphsys.deploy.serving.auth import Tokens, make_tokens
+from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.registry import TableRegistry
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.deploy.serving.telemetry import Telemetry
@@ -53,3 +56,21 @@ def make_service(settings: ServeSettings) -> Service:
         access_log=AccessLog() if settings.access_log else None,
         watch=watch,
     )
+
+
+def service_of(request: Request) -> Service:
+    """Return the service behind a request's application."""
+    service: Service = request.app.state.service
+    return service
+
+
+def check_count(count: int, service: Service, what: str) -> None:
+    """Refuse a request with more than ``max_ids`` of something.
+
+    Raises:
+        Problem: 422.
+    """
+    if count > service.settings.max_ids:
+        raise Problem(
+            422, f"the request has {count:,} {what}; at most {service.settings.max_ids:,} are answered at once"
+        )

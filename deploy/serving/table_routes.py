@@ -13,9 +13,8 @@ from starlette.responses import Response
 
 from graphsys.deploy.serving.id_rows import IdsBody, arrow_rows_reply, asked_ids
 from graphsys.deploy.serving.operations import described, direct_router
-from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.registry import TableListing
-from graphsys.deploy.serving.service import Service
+from graphsys.deploy.serving.service import Service, check_count, service_of
 from graphsys.deploy.serving.wire import VERSION_KEY, Mask, json_reply, json_rows_reply, wants_arrow
 
 router = direct_router(tags=["tables"])
@@ -55,12 +54,6 @@ class TablesReply(BaseModel):
     tables: list[TableReply]
 
 
-def service_of(request: Request) -> Service:
-    """Return the service behind a request's application."""
-    service: Service = request.app.state.service
-    return service
-
-
 @router.post("/v1/embeddings/lookup", **described(body=IdsBody, reply=LookupReply, arrow=True))
 async def lookup(request: Request) -> Response:
     """Vectors by id, for up to thousands of ids; an unknown id is no error."""
@@ -82,18 +75,6 @@ def _look_up(service: Service, ids: Any, version: str | None) -> tuple[npt.NDArr
     # The lease is taken where the work is done: a request that is given up may leave its thread working.
     with service.registry.lease(version) as table:
         return *table.lookup(ids), table.version
-
-
-def check_count(count: int, service: Service, what: str) -> None:
-    """Refuse a request with more than ``max_ids`` of something.
-
-    Raises:
-        Problem: 422.
-    """
-    if count > service.settings.max_ids:
-        raise Problem(
-            422, f"the request has {count:,} {what}; at most {service.settings.max_ids:,} are answered at once"
-        )
 
 
 @router.get("/v1/tables", **described(reply=TablesReply))
