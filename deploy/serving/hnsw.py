@@ -3,7 +3,7 @@
 The graph only proposes: what it finds is scored again from the vectors themselves, in the way of an exact search.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from graphsys.core.types import Array, Features, NodeIds
 from graphsys.deploy.lookup import Doubles, Metric
 from graphsys.deploy.serving.distinct import Copies
 from graphsys.deploy.serving.nearness import CODES, MISSING, rescore
+from graphsys.deploy.serving.node_parts import node_parts
 
 CONNECTIVITY = 16  # links of a vector, twice as many on the lowest level
 EXPANSION_ADD = 64  # candidates while a vector is linked
@@ -169,14 +170,9 @@ def fill(
 ) -> None:
     """Add the vectors of ``node`` [U]."""
     with task(progress, "link neighbours", node.shape[0], "vectors") as work:
-        for number, part in enumerate(_parts(node)):
+        for number, part in enumerate(node_parts(node, _BLOCK)):
             # Sequential where ids ascend: a table on disk is read once. The first vectors are linked by one thread:
             # while there are few, threads that link at once may leave some out of each other's reach for good.
             placed = space.place(vectors[part].astype(np.float32, copy=False))
             index.add(part, placed, threads=threads if number else 1)
             work.advance(part.shape[0])
-
-
-def _parts(node: NodeIds) -> Iterator[NodeIds]:
-    for start in range(0, node.shape[0], _BLOCK):
-        yield node[start : start + _BLOCK]

@@ -17,6 +17,7 @@ from graphsys.core.errors import ConfigError, CorruptError, StaleArtefactError
 from graphsys.core.progress import SILENT, Progress, Task, task
 from graphsys.core.seeding import derive_key
 from graphsys.core.types import Features, NodeIds
+from graphsys.deploy.serving.node_parts import node_parts
 from graphsys.deploy.serving.reduction import (
     UMAP_COLUMNS,
     Axes,
@@ -172,7 +173,7 @@ def _rows_per_block(table: EmbeddingTable) -> int:
 
 def _usable_rows(table: EmbeddingTable, node: NodeIds, work: Task) -> NodeIds:
     kept = [np.empty(0, np.int64)]
-    for part in _parts(node, _rows_per_block(table)):
+    for part in node_parts(node, _rows_per_block(table)):
         usable = np.abs(table.take(part).astype(np.float32)) <= _LARGEST  # of NaN this is not true either
         kept.append(part[usable.all(axis=1)])
         work.advance(part.shape[0])
@@ -181,16 +182,11 @@ def _usable_rows(table: EmbeddingTable, node: NodeIds, work: Task) -> NodeIds:
 
 def _blocks_of(table: EmbeddingTable, node: NodeIds, work: Task) -> Blocks:
     def blocks() -> Iterator[Features]:
-        for part in _parts(node, _rows_per_block(table)):
+        for part in node_parts(node, _rows_per_block(table)):
             yield table.take(part).astype(np.float32)
             work.advance(part.shape[0])
 
     return blocks
-
-
-def _parts(node: NodeIds, rows: int) -> Iterator[NodeIds]:
-    for start in range(0, node.shape[0], rows):
-        yield node[start : start + rows]
 
 
 def save_projection(table: EmbeddingTable, projection: Projection, *, overwrite: bool = False) -> Path:

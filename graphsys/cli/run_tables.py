@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 
 from graphsys.cli.pipeline_tables import pipeline_table
 from graphsys.cli.tables import grid, key_values, stage_table
-from graphsys.core.units import format_bytes, format_seconds
+from graphsys.core.units import format_bytes, format_metric, format_seconds
 
 
 def plan_tables(values: Mapping[str, Any]) -> list[RenderableType]:
@@ -124,12 +124,8 @@ def _of(count: int, whole: int) -> str:
 def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> Group:
     """Return one row per split, one column per metric."""
     names = list(dict.fromkeys(name for split in metrics.values() for name in split))
-    rows = [(split, *(_metric(values.get(name)) for name in names)) for split, values in metrics.items()]
+    rows = [(split, *(format_metric(values.get(name)) for name in names)) for split, values in metrics.items()]
     return grid("Exact evaluation", ("split", *names), rows)
-
-
-def _metric(value: float | None) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def demo_tables(result: Mapping[str, Any], *, program: str) -> list[RenderableType]:

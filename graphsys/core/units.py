@@ -1,4 +1,4 @@
-"""Byte quantities as people write them."""
+"""Sizes, durations and metrics as people write and read them."""
 
 import re
 
@@ -53,3 +53,8 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def format_metric(value: float | None) -> str:
+    """Return a metric with four digits after the point, a count with its thousands apart, "-" where there is none."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

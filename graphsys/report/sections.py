@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from graphsys.core.units import format_bytes
+from graphsys.core.units import format_bytes, format_metric
 from graphsys.report import parts
 from graphsys.report.charts import Point, line_chart, paired_bars, stacked_bars
 from graphsys.report.facts import RunFacts
@@ -92,12 +92,8 @@ def _evaluation(result: Mapping[str, Any] | None) -> Markup | None:
         return None
     splits = {split: result[split] for split in ("train", "val", "test") if result.get(split)}
     names = list(dict.fromkeys(name for metrics in splits.values() for name in metrics))
-    rows = [[split, *(_metric(metrics.get(name)) for name in names)] for split, metrics in splits.items()]
+    rows = [[split, *(format_metric(metrics.get(name)) for name in names)] for split, metrics in splits.items()]
     return parts.table("Exact evaluation, over all neighbours of every node", ["split", *names], rows)
-
-
-def _metric(value: float | None) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> Markup:
@@ -110,7 +106,7 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> Markup:
             seconds(epoch["seconds"]),
             f"{epoch['lr']:g}",
             f"{epoch['train']['loss']:.4f}",
-            *(_metric((epoch.get("val") or {}).get(name)) for name in names),
+            *(format_metric((epoch.get("val") or {}).get(name)) for name in names),
         ]
         for epoch in epochs
     ]

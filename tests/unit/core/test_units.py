@@ -1,7 +1,7 @@
 import pytest
 
 from graphsys.core.errors import ConfigError
-from graphsys.core.units import format_bytes, format_seconds, parse_bytes
+from graphsys.core.units import format_bytes, format_metric, format_seconds, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,7 @@ def test_bytes_and_seconds_are_printed_for_people() -> None:
         "0 B", "1023 B", "1.50 KiB", "123 MiB", "5.00 TiB",
     ]  # fmt: skip
     assert [format_seconds(s) for s in (0.416, 12.34, 185, 3725)] == ["0.42 s", "12.3 s", "3m05s", "1h02m"]
+
+
+def test_a_metric_has_four_digits_a_count_its_thousands_and_nothing_a_dash() -> None:
+    assert [format_metric(value) for value in (0.81249, 12, 8430, None)] == ["0.8125", "12", "8,430", "-"]
