@@ -23,6 +23,7 @@ from graphsys.deploy.serving.service import Service, check_count, service_of
 from graphsys.deploy.serving.wire import (
     VERSION_KEY,
     arrow_reply,
+    first_flaw,
     is_arrow,
     json_reply,
     parse_json,
@@ -136,8 +137,7 @@ async def _asked_by_arrow(request: Request, service: Service, none: Vectors) -> 
     try:
         options = SearchOptions.model_validate_json(said)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise Problem(422, f"metadata {SEARCH_KEY}: {'.'.join(map(str, first['loc']))} {first['msg']}") from error
+        raise Problem(422, f"metadata {SEARCH_KEY}: {first_flaw(error, 'the JSON')}") from error
     if table.column_names == ["id"]:
         return table.column("id").combine_chunks(), none, options
     if table.column_names == ["vector"]:

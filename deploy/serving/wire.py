@@ -1,7 +1,7 @@
 """Bodies both ways, by content type: JSON and streams of Arrow record batches."""
 
 import asyncio
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from starlette.responses import Response
 
 from graphsys.deploy.serving.ipc_messages import is_compressed
 from graphsys.deploy.serving.problems import Problem
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -73,13 +76,22 @@ def parse_json(body: bytes, model: type[Body]) -> Body:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = _details(error)
         if first["type"] == "json_invalid":
             raise Problem(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}") from error
-        place = ".".join(str(part) for part in first["loc"])
-        shown = repr(first["input"])
-        found = f" (found {shown[:60]}{'...' if len(shown) > 60 else ''})"
-        raise Problem(422, f"{place or 'the body'}: {first['msg']}{found}") from error
+        raise Problem(422, first_flaw(error, "the body")) from error
+
+
+def first_flaw(error: ValidationError, whole: str) -> str:
+    """Return what a model refused first: the field, or ``whole`` where it is no single one, why, and what was found."""
+    first = _details(error)
+    place = ".".join(str(part) for part in first["loc"])
+    shown = repr(first["input"])
+    return f"{place or whole}: {first['msg']} (found {shown[:60]}{'...' if len(shown) > 60 else ''})"
+
+
+def _details(error: ValidationError) -> "ErrorDetails":
+    return error.errors(include_url=False, include_context=False)[0]
 
 
 async def read_arrow(request: Request, most_rows: int) -> Any:
