@@ -19,8 +19,8 @@ from graphsys.core.progress import SILENT, Progress
 from graphsys.deploy.ray_session import cluster_at
 from graphsys.deploy.serving.agreement import Agreement
 from graphsys.deploy.serving.app import make_app
-from graphsys.deploy.serving.server import bind, check_certificate, first_table
-from graphsys.deploy.serving.service import make_service
+from graphsys.deploy.serving.listening import bind, check_certificate
+from graphsys.deploy.serving.service import first_table, make_service
 from graphsys.deploy.serving.settings import ServeSettings
 
 NAME = "graphsys"  # of the application, and of its one deployment

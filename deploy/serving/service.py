@@ -1,6 +1,8 @@
 """What the ways to reach a server share: HTTP, Arrow Flight, Ray Serve."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.requests import Request
 
@@ -56,6 +58,15 @@ def make_service(settings: ServeSettings) -> Service:
         access_log=AccessLog() if settings.access_log else None,
         watch=watch,
     )
+
+
+def first_table(service: Service, tables: Sequence[Path]) -> str | None:
+    """Make all tables known; return the version that is to be active first, None when there is none yet."""
+    versions = [service.registry.add(path) for path in tables]
+    if service.watch is not None:
+        found = service.watch.find()
+        versions = versions or found[-1:]
+    return versions[0] if versions else None
 
 
 def service_of(request: Request) -> Service:

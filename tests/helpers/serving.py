@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 from helpers.tables import make_table
 
-from graphsys.deploy.serving.server import HttpServer, bind
+from graphsys.deploy.serving.http_server import HttpServer
+from graphsys.deploy.serving.listening import bind
 from graphsys.deploy.serving.service import Service, make_service
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.storage.embeddings import EmbeddingTable

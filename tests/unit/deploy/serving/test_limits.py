@@ -13,8 +13,8 @@ import trustme
 from helpers.serving import WAIT_S, client_of, counting_table, running, service_with
 
 from graphsys.core.errors import ConfigError
+from graphsys.deploy.serving.listening import check_certificate
 from graphsys.deploy.serving.served_table import ServedTable
-from graphsys.deploy.serving.server import check_certificate
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.storage.embeddings import EmbeddingTable
 
