@@ -13,11 +13,13 @@ from graphsys.core.machine import cores
 from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import NodeIds
 from graphsys.deploy.lookup import Doubles, Metric
+from graphsys.deploy.serving.best_graph import is_scanned
 from graphsys.deploy.serving.exact import ExactSearch, Scores, never
 from graphsys.deploy.serving.hnsw import NeighbourGraph
-from graphsys.deploy.serving.index_folder import Wanted, is_scanned, open_or_build
+from graphsys.deploy.serving.index_folder import open_or_build
 from graphsys.deploy.serving.nearness import CODES, MISSING
 from graphsys.deploy.serving.settings import Storage
+from graphsys.deploy.serving.wanted_index import Wanted
 from graphsys.storage.embeddings import EmbeddingTable
 
 _GRAPH_SHARE = 16  # of the vectors, as a divisor: more candidates than that are better scanned

@@ -15,7 +15,7 @@ from graphsys.core.errors import ArtefactError, DiskError, InputError
 from graphsys.core.progress import SilentProgress, Task
 from graphsys.deploy import lookup
 from graphsys.deploy.lookup import Metric
-from graphsys.deploy.serving import calibrate, index_folder
+from graphsys.deploy.serving import best_graph, calibrate, index_folder
 from graphsys.deploy.serving.index import IndexSettings, SearchIndex, open_index
 from graphsys.deploy.serving.index import index_folder as folder_of
 from graphsys.storage.embeddings import EmbeddingTable
@@ -27,8 +27,8 @@ METRICS: tuple[Metric, ...] = ("cosine", "dot", "l2")
 @pytest.fixture(autouse=True)
 def _graphs_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a table of a few thousand rows have a graph, as one of a million has."""
-    monkeypatch.setattr(index_folder, "SCANNED_NUMBERS", 500 * 32)
-    monkeypatch.setattr(index_folder, "_ROWS_PER_CANDIDATE", 10)
+    monkeypatch.setattr(best_graph, "SCANNED_NUMBERS", 500 * 32)
+    monkeypatch.setattr(best_graph, "_ROWS_PER_CANDIDATE", 10)
 
 
 def clustered(rows: int = ROWS, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -170,7 +170,7 @@ def test_a_build_that_is_cut_short_leaves_nothing(tmp_path: Path, monkeypatch: p
 def test_vectors_that_no_graph_can_order_are_scanned_and_the_listing_says_why(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).standard_normal((1500, 64)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_folder, "_ROWS_PER_CANDIDATE", 46)  # at most 32 candidates
+        patch.setattr(best_graph, "_ROWS_PER_CANDIDATE", 46)  # at most 32 candidates
         index = open_index(make_table(tmp_path, noise, block=500), IndexSettings())
     assert index.content["kind"] == "exact"
     assert "up to 32 candidates found too little" in index.content["reason"]
