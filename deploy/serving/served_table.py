@@ -15,8 +15,9 @@ from graphsys.core.types import NodeIds
 from graphsys.deploy.serving.find_model import find_model
 from graphsys.deploy.serving.index import IndexSettings, SearchIndex, open_index
 from graphsys.deploy.serving.map_body import MapBody, encode_map
+from graphsys.deploy.serving.map_folder import open_projection
 from graphsys.deploy.serving.node_classes import NodeClasses, open_classes
-from graphsys.deploy.serving.projection import MapSettings, Projection, open_projection
+from graphsys.deploy.serving.projection import MapSettings, Projection
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.deploy.serving.table_run import TableRun, find_run
 from graphsys.storage.embeddings import EmbeddingTable

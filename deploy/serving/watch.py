@@ -5,8 +5,8 @@ from pathlib import Path
 
 from graphsys.core.errors import GraphsysError
 from graphsys.deploy.serving.looking import Looking
+from graphsys.deploy.serving.map_folder import MAP_SUFFIX
 from graphsys.deploy.serving.problems import Problem
-from graphsys.deploy.serving.projection import MAP_SUFFIX
 from graphsys.deploy.serving.registry import TableRegistry
 from graphsys.storage.manifest import MANIFEST_NAME
 

@@ -25,7 +25,8 @@ def project(
 
     Without it, `serve` computes the pca map of 100,000 points whenever it loads the table.
     """
-    from graphsys.deploy.serving.projection import MapSettings, compute_projection, map_path, save_projection
+    from graphsys.deploy.serving.map_folder import map_path, save_projection
+    from graphsys.deploy.serving.projection import MapSettings, compute_projection
     from graphsys.storage.embeddings import EmbeddingTable
 
     with reporting(as_json=as_json, quiet=quiet) as output:
@@ -58,7 +59,7 @@ def _current(table: Any, settings: Any) -> Any:
     Raises:
         StaleArtefactError: It is another one.
     """
-    from graphsys.deploy.serving.projection import map_path, read_projection
+    from graphsys.deploy.serving.map_folder import map_path, read_projection
 
     saved = read_projection(table)
     if saved.settings != settings:

@@ -14,16 +14,8 @@ from helpers.tables import make_table
 from graphsys.cli.main import main
 from graphsys.core.errors import ConfigError, CorruptError, DiskError, StaleArtefactError
 from graphsys.core.progress import SilentProgress
-from graphsys.deploy.serving.projection import (
-    MapSettings,
-    Projection,
-    compute_projection,
-    map_path,
-    open_projection,
-    read_projection,
-    sample_rows,
-    save_projection,
-)
+from graphsys.deploy.serving.map_folder import map_path, open_projection, read_projection, save_projection
+from graphsys.deploy.serving.projection import MapSettings, Projection, compute_projection, sample_rows
 from graphsys.deploy.serving.reduction import EXACT_COLUMNS, plane, principal_axes
 from graphsys.storage.embeddings import EmbeddingTable
 from graphsys.storage.flat import chunk_file

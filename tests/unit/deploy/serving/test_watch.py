@@ -8,7 +8,8 @@ import pytest
 from helpers.serving import constant_table
 from helpers.tables import make_table
 
-from graphsys.deploy.serving.projection import MapSettings, compute_projection, save_projection
+from graphsys.deploy.serving.map_folder import save_projection
+from graphsys.deploy.serving.projection import MapSettings, compute_projection
 from graphsys.deploy.serving.registry import TableRegistry
 from graphsys.deploy.serving.settings import ServeSettings
 from graphsys.deploy.serving.watch import FolderWatch
