@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.served_table import ServedTable
-from graphsys.deploy.serving.wire import VERSION_KEY, vector_column
+from graphsys.deploy.serving.vector_columns import vector_column
+from graphsys.deploy.serving.wire import VERSION_KEY
 
 BATCH_BYTES = 4 << 20  # of vectors; measured in benchmarks/serving_flight.py
 MOST_STREAMS = 64  # that one table is cut into

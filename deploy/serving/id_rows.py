@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from graphsys.deploy.serving.problems import Problem
+from graphsys.deploy.serving.vector_columns import vector_column
 from graphsys.deploy.serving.wire import (
     VERSION_KEY,
     Mask,
@@ -19,7 +20,6 @@ from graphsys.deploy.serving.wire import (
     metadata_text,
     parse_json,
     read_arrow,
-    vector_column,
 )
 
 Id = StrictInt | StrictStr

@@ -20,6 +20,7 @@ from graphsys.deploy.serving.operations import described, direct_router
 from graphsys.deploy.serving.problems import Problem
 from graphsys.deploy.serving.served_table import ServedTable
 from graphsys.deploy.serving.service import Service, check_count, service_of
+from graphsys.deploy.serving.vector_columns import Vectors, arrow_vectors
 from graphsys.deploy.serving.wire import (
     VERSION_KEY,
     arrow_reply,
@@ -35,8 +36,6 @@ router = direct_router(tags=["neighbours"])
 
 SEARCH_KEY = "graphsys.search"  # of an Arrow request's metadata: the other fields of the JSON body
 _NEIGHBOURS_PER_ID = 100  # that one reply may hold, for as many ids as a request may have
-
-Vectors = npt.NDArray[np.float64]
 
 
 class SearchOptions(BaseModel):
@@ -143,31 +142,6 @@ async def _asked_by_arrow(request: Request, service: Service, none: Vectors) -> 
     if table.column_names == ["vector"]:
         return None, arrow_vectors(table.column("vector"), "vector"), options
     raise Problem(422, f"the Arrow stream has columns {table.column_names}; send one column, 'id' or 'vector'")
-
-
-def arrow_vectors(column: Any, name: str) -> Vectors:
-    """Return a column of lists of numbers, all of one length, as [Q, D].
-
-    Raises:
-        Problem: 422, it is something else.
-    """
-    held = column.combine_chunks()
-    kind = held.type
-    if not is_list(kind) or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        raise Problem(422, f"column '{name}' is of type {kind}; send lists of numbers")
-    flat = held.flatten()
-    if held.null_count or flat.null_count:
-        raise Problem(422, f"column '{name}' has nulls; give a number in every place")
-    lengths = np.unique(held.value_lengths().to_numpy(zero_copy_only=False))
-    if lengths.size > 1:
-        raise Problem(422, f"column '{name}' has lists of {lengths[0]} to {lengths[-1]} numbers; give all one length")
-    vectors: Vectors = flat.to_numpy(zero_copy_only=False).astype(np.float64)
-    return vectors.reshape(len(held), int(lengths[0]) if lengths.size else 0)
-
-
-def is_list(kind: Any) -> bool:
-    """Whether an Arrow type is one of lists whose values lie side by side."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _answer(

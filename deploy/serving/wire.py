@@ -178,9 +178,3 @@ def arrow_reply(batch: Any) -> Response:
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return Response(memoryview(buffer)[: sink.tell()], media_type=ARROW)
-
-
-def vector_column(rows: npt.NDArray[Any], known: Mask | None = None) -> Any:
-    """Return ``rows`` [Q, D] as a pyarrow column of lists in their memory, null where not ``known`` [Q]."""
-    mask = None if known is None or known.all() else pa.array(~known)
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1], mask=mask)
