@@ -86,7 +86,7 @@ def own_code(class_path: str) -> Path | None:
         ConfigError: There is no such package.
     """
     top = class_path.partition(":")[0].partition(".")[0]
-    spec = importlib.util.find_spec(top)
+    spec = None if top == "__main__" else importlib.util.find_spec(top)  # the program itself is no module to send
     if spec is None or not (spec.origin or spec.submodule_search_locations):
         raise ConfigError(f"model.class {class_path}: there is no module '{top}' here; set PYTHONPATH to its folder")
     places = spec.submodule_search_locations

@@ -81,7 +81,7 @@ def _client(address: str) -> "JobSubmissionClient":
     try:
         from ray.job_submission import JobSubmissionClient
 
-        client = _within(_CALL_S, lambda: JobSubmissionClient(address))
+        client = _asked(lambda: JobSubmissionClient(address))
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every file that is packed
         return client
@@ -105,10 +105,7 @@ def _sent(client: "JobSubmissionClient", address: str, command: str, environment
     job = f"graphsys-{uuid.uuid4().hex[:8]}"
     while True:
         try:
-            return _within(
-                _CALL_S,
-                lambda: client.submit_job(entrypoint=command, runtime_env=environment, submission_id=job),
-            )
+            return _asked(lambda: client.submit_job(entrypoint=command, runtime_env=environment, submission_id=job))
         except TimeoutError as error:  # the cluster may have taken it all the same
             raise ClusterError(
                 f"--address {address} has not said within {_CALL_S:.0f} s whether it took job {job}; see "
@@ -125,10 +122,10 @@ def _follow(client: "JobSubmissionClient", address: str, job: str, show: Callabl
     shown, answered = "", time.monotonic()
     while True:
         try:
-            info = _within(_CALL_S, lambda: client.get_job_info(job))
-            log = _within(_CALL_S, lambda: client.get_job_logs(job))
+            info = _asked(lambda: client.get_job_info(job))
+            log = _asked(lambda: client.get_job_logs(job))
             answered = time.monotonic()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             if time.monotonic() - answered > _LOST_S:
                 raise ClusterError(
                     f"{address} has not answered for {_LOST_S:.0f} s ({first_line(error)}); what became of job {job} "
@@ -147,6 +144,21 @@ def _follow(client: "JobSubmissionClient", address: str, job: str, show: Callabl
             exit_code = code if code is not None else 0 if done else 1
             return JobOutcome(job=job, status=str(info.status), exit_code=exit_code, log=log)
         time.sleep(_POLL_S)
+
+
+def _asked(call: Callable[[], T]) -> T:
+    """Return what the job server answers.
+
+    Raises:
+        ValueError: Its answer is not one of Ray's.
+        OSError, RuntimeError: It does not answer in time, or refuses.
+    """
+    try:
+        return _within(_CALL_S, call)
+    except (LookupError, TypeError) as error:  # Ray's client takes an answer apart as if it had to be Ray's
+        raise ValueError(
+            f"its answer has another form than Ray's ({type(error).__name__}: {first_line(error)})"
+        ) from error
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:

@@ -19,6 +19,7 @@ from graphsys.deploy.worker import progress_path, read_refusal, work
 from graphsys.storage.files import claimed_folder, make_folder, remove_path
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.data_parallel import check_workers
+from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.outcome import read_outcome
 from graphsys.trainers.result import TrainResult, skipped_result
@@ -64,17 +65,20 @@ def launch(
         if job.earlier is not None and job.finished:
             return skipped_result(run, job.earlier)
         _refuse_early(job)
-        check = check or job.check(progress)
-        if overwrite:
-            forget(run)
-            remove_all_windows(run.out)
-        check.remember(RunFolder(run.out).store_checked)
-        if on_start is not None:
-            on_start()
-        _train(_absolute(run), progress)
+        checked = check or job.check(progress)
+
+        def begin() -> None:
+            if overwrite:
+                forget(run)
+                remove_all_windows(run.out)
+            checked.remember(RunFolder(run.out).store_checked)
+            if on_start is not None:
+                on_start()
+
+        _train(_absolute(run), progress, begin)
         result = read_outcome(run)
         remove_path(RunFolder(run.out).cluster)
-        return replace(result, stages={**result.stages, "check": check.report})
+        return replace(result, stages={**result.stages, "check": checked.report})
 
 
 def _absolute(run: RunConfig) -> RunConfig:
@@ -88,6 +92,8 @@ def _refuse_early(job: Training) -> None:
     run = job.run
     if run.trainer.strategy == "minibatch":
         check_workers(run, job.store, run.cluster.num_workers)
+    else:
+        training_nodes(job.store, job.node_type)
     if run.cluster.address == "local":
         _check_cpus(run, cores(), "this machine")
 
@@ -108,16 +114,18 @@ def _check_cpus(run: RunConfig, cpus: int, where: str) -> None:
         )
 
 
-def _train(run: RunConfig, progress: Progress) -> None:
+def _train(run: RunConfig, progress: Progress, begin: Callable[[], None]) -> None:
+    """Train on the run's cluster; ``begin`` is called once that is there and large enough, nothing written before."""
     folder = RunFolder(run.out).cluster
-    remove_path(folder)  # an earlier launch's refusal would end this one
-    make_folder(folder)
     with cluster_of(run, progress) as cluster:
         if cluster.dashboard:
             token = "" if cluster.token is None else f"; until this training ends, its token is {cluster.token}"
             progress.message(f"Ray dashboard: {cluster.dashboard}{token}")
         _check_cpus(run, cluster.cpus, "the cluster")
         resolved = _with_device(run, cluster)
+        begin()
+        remove_path(folder)  # an earlier launch's refusal would end this one
+        make_folder(folder)
         replay = Replay(progress_path(folder), progress)
         progress.message(f"starting {run.cluster.world_size} workers")
         try:

@@ -26,6 +26,12 @@ CONNECT_S = 10.0  # longest wait for a cluster's address to answer
 
 _TOKEN = "RAY_AUTH_TOKEN"
 
+# What opens a conversation in HTTP/2, gRPC's transport: the preface, and a frame of settings without any. The answer is
+# such a frame (RFC 9113, sections 3.4 and 4.1).
+_FRAME_HEADER = 9
+_SETTINGS = 4
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0))
+
 # Ray reads these when it is loaded or when its processes start; what the user has set stays.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -112,6 +118,7 @@ def _started_here(progress: Progress, dashboard: bool) -> Iterator[Cluster]:
 def _connected(address: str) -> Iterator[Cluster]:
     if address != "auto":
         answer_or_refuse(address, key="cluster.address")
+        _speak_or_refuse(address)
     with _initialised(address=address) as cluster:
         yield cluster
 
@@ -122,12 +129,7 @@ def answer_or_refuse(address: str, *, key: str) -> None:
     Raises:
         ConfigError: Nothing does within ten seconds, or it is no address.
     """
-    parts = urlsplit(address if "//" in address else f"//{address}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    port = port or {"http": 80, "https": 443}.get(parts.scheme)
+    host, port = _host_and_port(address)
     if host is None or port is None:
         raise ConfigError(f"{key} is '{address}', which names no host and port; write it as host:port")
     try:
@@ -137,6 +139,37 @@ def answer_or_refuse(address: str, *, key: str) -> None:
             f"{key} {address} does not answer ({error.strerror or error}); start the cluster with `ray start --head`, "
             f"or mend the address"
         ) from error
+
+
+def _speak_or_refuse(address: str) -> None:
+    """Return when a server at ``address`` speaks gRPC, as Ray's do: of another, Ray itself asks for minutes on end.
+
+    Raises:
+        ConfigError: It does not within ten seconds.
+    """
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return  # its first words would be encrypted
+    said = b""
+    try:
+        with socket.create_connection(_host_and_port(address), timeout=CONNECT_S) as link:
+            link.sendall(_PREFACE)
+            while len(said) < _FRAME_HEADER and (some := link.recv(_FRAME_HEADER - len(said))):
+                said += some
+    except OSError:
+        said = b""  # silence, or a connection that is cut, is no answer
+    if len(said) < _FRAME_HEADER or said[3] != _SETTINGS:
+        raise ConfigError(
+            f"cluster.address {address} answers, but not as a Ray cluster; give the address that `ray start --head` "
+            f"prints, such as host:6379, or ray://host:10001"
+        )
+
+
+def _host_and_port(address: str) -> tuple[str | None, int | None]:
+    try:
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        return parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:  # a port that is no number, or a bracket that is not closed
+        return None, None
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from graphsys.trainers.pipeline.stage_cut import equal_cut
 from graphsys.trainers.pipeline.worker import train_worker
 
 LIMIT_S = 120.0  # of any wait in a test
+MOST = 3e38  # as a float32 can be, nearly
 
 
 ALONE = Shape(stages=1, ways=1, slots=1)
@@ -311,8 +312,15 @@ def _member(function: Callable[..., Any], rank: int, world_size: int, folder: Pa
         dist.destroy_process_group()
 
 
-def pipeline_store(folder: Path, *, num_nodes: int = 120, seed: int = 0) -> Path:
-    """Import a graph of three communities whose features say a little of them; return the store's path."""
+def pipeline_store(
+    folder: Path, *, num_nodes: int = 120, seed: int = 0, scale: float = 1.0, splits: Sequence[int] = (1, 2, 3)
+) -> Path:
+    """Import a graph of three communities whose features say a little of them; return the store's path.
+
+    Args:
+        scale: Of the features; none is beyond ``MOST``.
+        splits: [3] that a third of the nodes each are in.
+    """
     rng = np.random.default_rng(seed)
     y = np.arange(num_nodes) % 3
     ends = rng.integers(0, num_nodes, (2, 12 * num_nodes))
@@ -321,9 +329,9 @@ def pipeline_store(folder: Path, *, num_nodes: int = 120, seed: int = 0) -> Path
     source = homogeneous(
         ends[:, kept],
         num_nodes=num_nodes,
-        x=x.astype(np.float32),
+        x=np.clip(scale * x, -MOST, MOST).astype(np.float32),
         y=y,
-        split=np.array([1, 2, 3], np.uint8)[rng.permutation(num_nodes) % 3],
+        split=np.array(splits, np.uint8)[rng.permutation(num_nodes) % 3],
     )
     import_graph(source, folder / "communities.gs", ImportOptions(memory=64 * MIB, undirected=True))
     return folder / "communities.gs"

@@ -207,3 +207,20 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(
     change = ["--set", "model.name=resgcn"]
     for command in ("train", "evaluate", "embed"):
         assert_refused([command, str(path), *change], names=("gcnii", "resgcn"), work=tmp_path, capsys=capsys)
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+def test_a_graph_without_training_nodes_is_refused_before_anything_is_started_or_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ways: int
+) -> None:
+    path, _ = write_run(tmp_path / "new.yaml", pipeline_store(tmp_path, splits=(2, 2, 3)), cluster={"ways": ways})
+    assert_refused(["train", str(path)], names=("in the train split",), work=tmp_path, capsys=capsys)
+
+
+def test_a_cluster_that_cannot_be_reached_costs_no_earlier_training(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = write_run(tmp_path / "kept.yaml", store)
+    assert main(["train", str(path), "--quiet"]) == 0
+    away = ["train", str(path), "--overwrite", "--set", "cluster.address=127.0.0.1:9"]
+    assert_refused(away, names=("cluster.address 127.0.0.1:9 does not answer",), work=tmp_path, capsys=capsys)

@@ -208,3 +208,9 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, store: Pat
         fit(pipeline_run(store, tmp_path / "run", trainer={"epochs": 1}, model={"hidden": 9}))
     with pytest.raises(ConfigError, match=r"training broke off in epoch \d: the loss .*became (nan|inf)"):
         fit(pipeline_run(store, tmp_path / "far", trainer={"lr": 1e30, "epochs": 9}))
+
+
+def test_features_that_overflow_are_not_blamed_on_the_learning_rate(tmp_path: Path) -> None:
+    store = pipeline_store(tmp_path, scale=1e39)
+    with pytest.raises(ConfigError, match=r"before the weights took a step; features of .* are too large for float32"):
+        fit(pipeline_run(store, tmp_path / "run"))

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,13 @@ def graphsys(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
         timeout=LIMIT_S,
         check=False,
     )
+
+
+class Silent(BaseHTTPRequestHandler):
+    """Refuses every request, and writes no log."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 def schedule_of(run: RunConfig) -> Schedule:
@@ -236,6 +245,7 @@ def test_more_workers_than_cpus_are_refused(store: Path, tmp_path: Path, capsys:
         ("ray://127.0.0.1:9", "does not answer (Connection refused)"),
         ("head", "names no host and port"),
         ("head:x", "names no host and port"),
+        ("[::1:6379", "names no host and port"),
     ],
 )
 def test_a_cluster_that_cannot_be_reached_is_refused(
@@ -244,6 +254,23 @@ def test_a_cluster_that_cannot_be_reached_is_refused(
     path, _ = write_run(tmp_path / "run.yaml", store, cluster={"address": address})
     assert main(["train", str(path), "--quiet"]) == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_server_that_is_no_ray_cluster_is_refused(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = f"{scheme}127.0.0.1:{server.server_port}"
+            path, _ = write_run(tmp_path / "run.yaml", store, cluster={"address": address})
+            assert main(["train", str(path), "--quiet"]) == 2
+        finally:
+            server.shutdown()
+            thread.join()
+    assert f"cluster.address {address} answers, but not as a Ray cluster" in capsys.readouterr().err
 
 
 def test_windows_are_not_made_ahead_for_several_workers(
@@ -260,6 +287,7 @@ def test_windows_are_not_made_ahead_for_several_workers(
         ([], "submit needs --address"),
         (["--address", "127.0.0.1:8265"], "give the job server's, such as http://127.0.0.1:8265"),
         (["--address", "http://127.0.0.1:9"], "--address http://127.0.0.1:9 does not answer (Connection refused)"),
+        (["--address", "http://[::1"], "--address is 'http://[::1', which names no host and port"),
         (["--address", "http://127.0.0.1:9", "--wheel", "none.whl"], "--wheel none.whl is no wheel of graphsys"),
         (["--address", "http://127.0.0.1:9", "--code", "s3://b/c.zip"], "--code goes with --emit-k8s"),
         (["--emit-k8s", "--image=me/g:1", "--wheel=g.whl"], "--wheel sends a job now"),

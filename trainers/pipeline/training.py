@@ -108,7 +108,7 @@ class PipelineTraining:
         loss, account = self._add_up(result)
         seconds = time.perf_counter() - started
         if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}")
+            raise self._diverged(f"the loss became {loss}") if epoch else self._overflown(loss)
         val = self._validate(epoch)
         rank = self._objective.rank(val) if val else None
         record = EpochRecord(epoch=epoch, lr=lr, train={"loss": loss}, val=val or None, rank=rank)
@@ -178,6 +178,13 @@ class PipelineTraining:
         if self._leads:
             prune_checkpoints(folder)
         return path
+
+    def _overflown(self, loss: float) -> ConfigError:
+        """Return what to say of a loss of the initial weights: no learning rate has had a part in it."""
+        return ConfigError(
+            f"training broke off in epoch 0: the loss became {loss} before the weights took a step; features of "
+            f"{self._run.store} are too large for {self._run.trainer.precision}: scale them and import the graph again"
+        )
 
     def _diverged(self, what: str) -> ConfigError:
         return ConfigError(

@@ -8,6 +8,7 @@ from graphsys.core.progress import SILENT, Progress
 from graphsys.storage.store_check import StoreCheck
 from graphsys.trainers.calls import record_call
 from graphsys.trainers.device import exact_torch
+from graphsys.trainers.objective import training_nodes
 from graphsys.trainers.opening import Training, open_training
 from graphsys.trainers.pipeline.assemble import GraphData, assemble
 from graphsys.trainers.pipeline.buffers import Buffers
@@ -68,6 +69,7 @@ def train_worker(
 
     Raises:
         ConfigError: The run does not fit the store, the number of processes or the network, or the loss is no number.
+        InputError: The graph has no training nodes.
         StaleArtefactError: The folder holds a training of another store or with other settings.
         ClusterError: Another process ended or hangs.
         ArtefactError, CorruptError, DiskError: The store or an artefact of the run cannot be used.
@@ -79,6 +81,7 @@ def train_worker(
     links.share(None, 0)  # every process has seen the same checkpoints before any is written or removed
     if job.finished:
         return {}
+    training_nodes(job.store, job.node_type)  # where there are none, nothing is written or removed
     stages: dict[str, StageReport] = {}
     if links.rank == 0:
         check = check or job.check(progress)

@@ -35,6 +35,8 @@ def test_installed_code_is_not_sent_and_missing_code_is_refused() -> None:
     assert own_code("graphsys.models.sage:Sage") is None
     with pytest.raises(ConfigError, match="there is no module 'my_nets' here; set PYTHONPATH"):
         own_code("my_nets.deep:Net")
+    with pytest.raises(ConfigError, match="there is no module '__main__' here"):
+        own_code("__main__:Net")
 
 
 def test_the_run_of_a_job_names_whole_paths_and_the_cluster_that_runs_it(tmp_path: Path) -> None:
