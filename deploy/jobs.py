@@ -78,6 +78,8 @@ def _client(address: str) -> "JobSubmissionClient":
     if not address.startswith(("http://", "https://")):
         raise ConfigError(f"--address is '{address}'; give the job server's, such as http://127.0.0.1:8265")
     answer_or_refuse(address, key="--address")
+    from ray.exceptions import AuthenticationError
+
     try:
         from ray.job_submission import JobSubmissionClient
 
@@ -85,6 +87,11 @@ def _client(address: str) -> "JobSubmissionClient":
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every file that is packed
         return client
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"--address {address} asks for a token and refused this command's ({first_line(error)}); set "
+            f"RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's token where ~/.ray/auth_token is another"
+        ) from error
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(f"--address {address} answers, but not as a Ray job server: {first_line(error)}") from error
 

@@ -53,14 +53,14 @@ def ray_job(
         "metadata": {"name": _name(run)},
         "spec": {
             "entrypoint": f"printenv {_RUN_VARIABLE} > {RUN_NAME} && {entrypoint(as_json=False)}",
-            "runtimeEnvYAML": yaml.safe_dump(environment, sort_keys=False, allow_unicode=True),
+            "runtimeEnvYAML": manifest_text(environment),
             "submissionMode": "K8sJobMode",
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,
             "rayClusterSpec": _cluster(run, image, ray_version, parse_volume(volume)),
         },
     }
-    return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+    return manifest_text(manifest)
 
 
 def _name(run: RunConfig) -> str:
@@ -139,3 +139,19 @@ def pod(name: str, image: str, resources: dict[str, str], volume: tuple[str, str
         container["volumeMounts"] = [{"name": "graphs", "mountPath": path}]
         spec["volumes"] = [{"name": "graphs", "persistentVolumeClaim": {"claimName": claim}}]
     return {"spec": spec}
+
+
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """Return a manifest as YAML in which texts of several lines, such as a run file, can be read and edited."""
+    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks, as people write them."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)

@@ -201,8 +201,8 @@ def _unusable(address: str, error: Exception) -> ConfigError:
     if address == "local":
         return ConfigError(f"Ray cannot be started on this machine: {first_line(error)}")
     return ConfigError(
-        f"cluster.address {address} cannot be used: {first_line(error)}; see `ray status` there, or use "
-        f"`graphsys submit` from a machine outside the cluster"
+        f"cluster.address {address} cannot be used: {first_line(error)}; see `ray status` there, set "
+        f"RAY_AUTH_MODE=token if the cluster asks for a token, or use `graphsys submit` from a machine outside it"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from graphsys.core.errors import ConfigError
-from graphsys.deploy.kuberay import check_seen, mebibytes, parse_volume, pod
+from graphsys.deploy.kuberay import check_seen, manifest_text, mebibytes, parse_volume, pod
 from graphsys.deploy.serving.auth import TOKEN_VARIABLE
 from graphsys.deploy.serving.ray_app import NAME, RayPlan, http_options
 
@@ -51,7 +51,7 @@ def ray_service(
             "rayClusterConfig": _cluster(plan, image, ray_version, memory, secret, volume),
         },
     }
-    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return manifest_text(manifest)
 
 
 def serve_config(plan: RayPlan, *, insecure: bool) -> dict[str, Any]:
@@ -115,14 +115,3 @@ def _serving_pod(
         source = {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}
         container["env"] = [{"name": TOKEN_VARIABLE, "valueFrom": source}]
     return template
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, as people write them."""
-
-
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-
-_Dumper.add_representer(str, _text)

@@ -41,6 +41,12 @@ def test_the_run_travels_in_the_runtime_environment() -> None:
     assert yaml.safe_load(sent) == {**environment, "working_dir": "s3://b/code.zip"}
 
 
+def test_the_run_can_be_read_in_the_manifest() -> None:
+    run = run_config(Path("/data/s.gs"), Path("/data/run"))
+    lines = [line.strip() for line in ray_job(run, image="me/g:1", ray_version="2.60.0").splitlines()]
+    assert "store: /data/s.gs" in lines
+
+
 def test_a_pipeline_gets_a_pod_for_each_of_its_processes() -> None:
     trainer = {"strategy": "pipeline"}
     sections = {"model": {"name": "gcnii", "num_layers": 4}, "cluster": {"stages": 2, "ways": 2}, "trainer": trainer}
