@@ -83,7 +83,6 @@ class Work(Ground):
     topology_bytes: int
     layer_dims: tuple[int, ...]  # output columns of each layer
     width: int  # columns of the widest tensor inside a layer
-    state_channels: tuple[int, ...]  # of each layer run as passes over the rows; empty: layers take chunks of edges
     needs_degree: bool  # whether layers need the degrees of sources
     memory: int
     validations: int  # passes over the validation nodes

@@ -209,7 +209,6 @@ def _passes(
     edges = RangeReader(trained.store, trained.edge_type)
     limits = PassLimits.of(
         trained.run.memory,
-        num_nodes=trained.num_nodes,
         dim=below.shape[1],
         width=layer_width(model, below.shape[1]),
         state_nbytes=4 * layer.state_channels,

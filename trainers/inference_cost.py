@@ -1,29 +1,33 @@
 """What exact inference and the table of embeddings should cost; the formulas follow how layers are run."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from graphsys.trainers.chunks import ChunkLimits, LayerCost
 from graphsys.trainers.cost_model import START_NBYTES, StageCost, Work
 from graphsys.trainers.edge_ranges import EDGE_NBYTES, num_ranges
+from graphsys.trainers.pass_rehearsal import PassPace
 from graphsys.trainers.passes import PassLimits
 
-# Seconds of one core per edge of a layer, and per column of its state: sorting, messages, sums, outputs; measured.
-ADD_EDGE_S = 6e-8
-ADD_CHANNEL_S = 1e-9
 _LABEL_NBYTES = 9  # of a node: its class and its split
 _BLOCK_SHARE = 8  # of the memory, as a divisor: blocks of rows that pass by
 
 
-def infer_cost(work: Work) -> StageCost:
+def infer_cost(work: Work, paces: Sequence[PassPace]) -> StageCost:
     """Return the cost of running every layer over all nodes and of scoring what comes out.
+
+    Args:
+        paces: Of every layer; empty: layers take chunks of edges.
 
     Raises:
         MemoryBudgetError: The budget does not hold a few edges of some layer.
     """
-    dims = (work.dim, *work.layer_dims)
-    layer = _pass_cost if work.state_channels else _chunk_cost
-    layers = [layer(work, index, before, after) for index, (before, after) in enumerate(pairwise(dims))]
+    shapes = list(pairwise((work.dim, *work.layer_dims)))
+    if paces:
+        layers = [_pass_cost(work, pace, *shape) for pace, shape in zip(paces, shapes, strict=True)]
+    else:
+        layers = [_chunk_cost(work, *shape) for shape in shapes]
     scored = work.num_nodes * (4 * work.layer_dims[-1] + _LABEL_NBYTES)
     return StageCost(
         seconds=sum(cost.seconds for cost in layers) + scored / work.disk.read_bytes_s,
@@ -34,39 +38,32 @@ def infer_cost(work: Work) -> StageCost:
     )
 
 
-def _pass_cost(work: Work, index: int, before: int, after: int) -> StageCost:
-    channels = work.state_channels[index]
-    limits = PassLimits.of(
-        work.memory,
-        num_nodes=work.num_nodes,
-        dim=before,
-        width=max(before, work.width),
-        state_nbytes=4 * channels,
-    )
-    state = work.num_nodes * 4 * channels + work.num_edges * EDGE_NBYTES
+def _pass_cost(work: Work, pace: PassPace, before: int, after: int) -> StageCost:
+    state_nbytes = 4 * pace.state_channels
+    limits = PassLimits.of(work.memory, dim=before, width=max(before, work.width), state_nbytes=state_nbytes)
+    state = work.num_nodes * state_nbytes + work.num_edges * EDGE_NBYTES
     ranges = num_ranges(
         num_nodes=work.num_nodes,
         num_edges=work.num_edges,
         nbytes=limits.range_nbytes,
-        state_nbytes=4 * channels,
+        state_nbytes=state_nbytes,
         index_nbytes=work.index_nbytes,
     )
     rows = work.num_nodes * before * 4
-    read = work.topology_bytes + (rows if limits.is_resident else (ranges + 1) * rows)
+    read = work.topology_bytes + (ranges + 1) * rows
     read += ranges * work.num_nodes * START_NBYTES if work.needs_degree else 0
     written = work.num_nodes * after * 4
-    compute_s = work.num_edges * (ADD_EDGE_S + ADD_CHANNEL_S * channels) / work.sample_threads
+    work_s = work.num_edges * pace.edge_s + work.num_nodes * (ranges * pace.source_s + pace.own_s)
     return StageCost(
-        seconds=max(read / work.disk.read_bytes_s, compute_s) + written / work.disk.write_bytes_s,
+        seconds=max(read / work.disk.read_bytes_s, work_s) + written / work.disk.write_bytes_s,
         device_bytes_read=read,
         device_bytes_written=written,
         useful_bytes=work.topology_bytes + rows,
-        memory_bytes=min(work.memory, state + (rows if limits.is_resident else 0) + work.memory // _BLOCK_SHARE),
+        memory_bytes=min(work.memory, state + work.memory // _BLOCK_SHARE),
     )
 
 
-def _chunk_cost(work: Work, index: int, before: int, after: int) -> StageCost:
-    del index
+def _chunk_cost(work: Work, before: int, after: int) -> StageCost:
     cost = LayerCost.of(before, max(before, work.width))
     limits = ChunkLimits.of(work.memory, cost)
     rows, written = work.num_nodes * before * 4, work.num_nodes * after * 4

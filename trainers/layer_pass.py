@@ -45,12 +45,6 @@ def layer_pass(model: BatchModel, index: int, device: torch.device) -> LayerPass
     return None
 
 
-def state_channels(model: BatchModel) -> tuple[int, ...]:
-    """Return the float32 columns that a destination's state has in each layer; empty when layers are no passes."""
-    layers = [layer_pass(model, index, torch.device("cpu")) for index in range(model.num_layers)]
-    return tuple(layer.state_channels for layer in layers if layer is not None)
-
-
 class _Sum:
     """The state is the sum of the messages so far."""
 

@@ -30,7 +30,6 @@ READ_BYTES = 4 * MIB  # of a block of rows
 _BUDGET_SHARE = 0.9  # of the memory, for all that is counted here
 _BLOCK_SHARE = 8  # of the memory, as a divisor: rows on their way, and what the network makes of them
 _WRITE_SHARE = 64  # of the memory, as a divisor: a buffer of the output
-_RESIDENT_SHARE = 0.5  # of what is left: rows that are kept in memory
 _LEAST_EDGES = 1024  # of a range
 
 
@@ -39,12 +38,11 @@ class PassLimits:
     """How a layer's passes share the memory; a function of the run's config and the graph's shape."""
 
     block_rows: int  # rows that are read at a time, a power of two
-    is_resident: bool  # the rows of the layer below are read once and kept
     range_nbytes: int  # for the states and the edges of a range
     write_buffer: int  # bytes of each buffer of the output
 
     @classmethod
-    def of(cls, memory: int, *, num_nodes: int, dim: int, width: int, state_nbytes: int) -> "PassLimits":
+    def of(cls, memory: int, *, dim: int, width: int, state_nbytes: int) -> "PassLimits":
         """Return the limits within ``memory`` bytes.
 
         Args:
@@ -59,8 +57,6 @@ class PassLimits:
         write_buffer = min(MOST_BUFFER_BYTES, memory // _WRITE_SHARE)
         fixed = _block_nbytes(block_rows, dim, width) + DirectWriter.memory_nbytes(write_buffer)
         left = int(memory * _BUDGET_SHARE) - fixed
-        row_nbytes = num_nodes * 4 * dim
-        is_resident = row_nbytes <= left * _RESIDENT_SHARE
         least = state_nbytes + START_NBYTES + _LEAST_EDGES * (EDGE_NBYTES + 8)
         if left < least:
             needed = int((fixed + least) / _BUDGET_SHARE)
@@ -68,12 +64,7 @@ class PassLimits:
                 f"exact inference of a layer with {dim} input columns needs more than the memory budget of "
                 f"{format_bytes(memory)}; set memory to at least {needed // MIB + 1}MiB"
             )
-        return cls(
-            block_rows=block_rows,
-            is_resident=is_resident,
-            range_nbytes=left - row_nbytes if is_resident else left,
-            write_buffer=write_buffer,
-        )
+        return cls(block_rows=block_rows, range_nbytes=left, write_buffer=write_buffer)
 
 
 def _block_rows(nbytes: int, dim: int, width: int) -> int:
@@ -114,7 +105,8 @@ def run_passes(
         DiskError: The system refused a read.
 
     Cost:
-        The edges are read once. Rows are read once when they are resident, else once per range, and once more.
+        The edges are read once; rows are read once per range, and once more. Rows are not kept where they would fit:
+        reading them again while the last ones are worked on is cheaper than touching fresh memory for all of them.
     """
     rows = _Rows(below, edges, limits, tally.rows)
     edges.count.add(useful_bytes=edges.num_edges * edges.index_nbytes + edges.indptr.spec.nbytes, read_bytes=0)
@@ -129,7 +121,7 @@ def run_passes(
     with Accumulator(threads) as accumulator, torch.no_grad():
         for part in ranges:
             tally.chunks += 1
-            state = _zeros(part.num_dst, layer.state_channels)
+            state = zero_state(part.num_dst, layer.state_channels)
             layer.start(state, partial(rows.own, part))
             if carried is not None:
                 state[0] = carried
@@ -155,10 +147,6 @@ class _Rows:
         self._edges = edges
         self._block_rows = limits.block_rows
         self._count = count
-        self._resident: Features | None = None
-        if limits.is_resident:
-            self._resident = below.read()
-            count.add(useful_bytes=0, read_bytes=below.spec.nbytes)
 
     def sources(self, part: EdgeRange, layer: LayerPass) -> Iterator[tuple[Features, NodeIds | None]]:
         """Yield the rows [S, D] and, where the layer needs them, in-degrees [S] of each block with edges."""
@@ -176,8 +164,6 @@ class _Rows:
             yield slice(start - part.first, start - part.first + x.shape[0]), x
 
     def _read(self, blocks: list[tuple[int, int]]) -> Iterator[tuple[int, Features]]:
-        if self._resident is not None:
-            return ((start, x[start:stop]) for x in [self._resident] for start, stop in blocks)
         return read_blocks(self._below, blocks, block_rows=self._block_rows, count=self._count)
 
     def _degrees(self, blocks: list[tuple[int, int]]) -> Iterator[NodeIds]:
@@ -187,6 +173,7 @@ class _Rows:
             yield np.diff(starts)
 
 
-def _zeros(num_dst: int, channels: int) -> Features:
-    # Fresh pages are zero, and go back to the system when they are freed.
+def zero_state(num_dst: int, channels: int) -> Features:
+    """Return the state [num_dst, channels] that destinations start with, in memory that goes back when it is freed."""
+    # Fresh pages are zero.
     return aligned_empty(4 * num_dst * channels).view(np.float32).reshape(num_dst, channels)

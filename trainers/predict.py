@@ -34,13 +34,14 @@ from graphsys.trainers.cost_model import (
     splits_of,
     train_cost,
 )
+from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.drawn_windows import sample_some
 from graphsys.trainers.engine_speed import engine_speed
 from graphsys.trainers.inference_cost import infer_cost, table_cost
-from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import Objective, resolve_objective, training_nodes
+from graphsys.trainers.pass_rehearsal import PassPace, rehearse_passes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 from graphsys.trainers.run_plans import Pilots, RunPlans
@@ -187,7 +188,7 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     # One process evaluates and embeds, and has the machine to itself.
     alone = replace(work, workers=1, cores=cores(), disk=disk_speed(run.out), engine=engine_speed(run.out))
-    inference = infer_cost(alone)
+    inference = infer_cost(alone, _rehearse_inference(scene, model, alone))
     table = table_cost(alone, layer, np.dtype(run.embed.dtype).itemsize)
     share = 1 - done_steps / max(scene.train.batches_per_epoch * run.trainer.epochs, 1)
     return Prediction(
@@ -272,6 +273,15 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
     )
 
 
+def _rehearse_inference(scene: _Scene, model: BatchModel, work: Work) -> tuple[PassPace, ...]:
+    run, device = scene.run, resolve_device(scene.run.trainer)
+    edge_type = scene.store.edge_type_within(scene.info.name)
+    with exact_torch(device, run.trainer.threads):
+        return rehearse_passes(
+            model, scene.store, edge_type, dims=(work.dim, *work.layer_dims), memory=run.memory, device=device
+        )
+
+
 def _rehearse(work: Work, rehearsal: Rehearsal, plans: RunPlans) -> Paces:
     train, *rest = splits_of(work, plans)
     with rehearsal.pace(train.plan, fetched=train.fetched, loaded=train.loaded, trains=True) as pace:
@@ -308,7 +318,6 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan:
         topology_bytes=store.topology_nbytes(store.edge_type_within(info.name)),
         layer_dims=(*[run.model.hidden] * (run.num_layers - 1), scene.objective.num_outputs),
         width=layer_width(model, 1),
-        state_channels=state_channels(model),
         needs_degree=model.needs_degree,
         memory=run.memory,
         validations=-(-run.trainer.epochs // run.trainer.eval_every) if val is not None else 0,

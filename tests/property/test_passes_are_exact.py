@@ -40,11 +40,10 @@ MODELS: dict[str, Callable[[], ConvStack]] = {
 LIMITS = st.builds(
     PassLimits,
     block_rows=st.sampled_from([1, 2, 8, 16, 64]),
-    is_resident=st.booleans(),
     range_nbytes=st.integers(300, 12_000),  # from a dozen edges to all of them
     write_buffer=st.just(4096),
 )
-WIDE = PassLimits(block_rows=64, is_resident=True, range_nbytes=1 << 20, write_buffer=4096)
+WIDE = PassLimits(block_rows=64, range_nbytes=1 << 20, write_buffer=4096)
 
 
 @pytest.fixture(scope="module")
@@ -154,17 +153,13 @@ def test_the_number_of_threads_changes_no_bit(
     assert one.tobytes() == five.tobytes()
 
 
-def test_limits_split_the_memory_and_keep_rows_that_fit() -> None:
-    wide, narrow = (
-        PassLimits.of(memory, num_nodes=1_000_000, dim=128, width=128, state_nbytes=512)
-        for memory in (4 << 30, 256 << 20)
-    )
-    assert (wide.is_resident, narrow.is_resident) == (True, False)
-    assert wide.range_nbytes + 512_000_000 < 4 << 30
-    assert 128 << 20 < narrow.range_nbytes < 256 << 20
-    assert narrow.block_rows.bit_count() == 1
+def test_limits_leave_most_of_the_memory_to_a_range() -> None:
+    for memory in (4 << 30, 256 << 20):
+        limits = PassLimits.of(memory, dim=128, width=128, state_nbytes=512)
+        assert memory // 2 < limits.range_nbytes < memory
+        assert limits.block_rows.bit_count() == 1
 
 
 def test_a_budget_below_a_few_edges_is_refused_with_one_that_does() -> None:
     with pytest.raises(MemoryBudgetError, match=r"set memory to at least \d+MiB"):
-        PassLimits.of(8 << 10, num_nodes=1000, dim=128, width=128, state_nbytes=512)
+        PassLimits.of(8 << 10, dim=128, width=128, state_nbytes=512)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.graphs import tiny_store
 from helpers.trained import make_run, train_nothing
 
@@ -15,6 +16,7 @@ from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
 from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
+from graphsys.storage.store import Store
 from graphsys.storage.verify import verify
 from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, splits_of, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
@@ -22,8 +24,8 @@ from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
 from graphsys.trainers.inference import open_trained
 from graphsys.trainers.inference_cost import infer_cost
-from graphsys.trainers.layer_pass import state_channels
 from graphsys.trainers.layerwise import layer_width
+from graphsys.trainers.pass_rehearsal import PassPace, rehearse_passes
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
 from graphsys.trainers.run_plans import RunPlans
@@ -264,18 +266,28 @@ def test_after_a_resume_the_rest_is_predicted(run: RunConfig, prediction: Predic
         assert part == pytest.approx(rest.share * whole, rel=1e-6)
 
 
-def test_inference_reads_the_rows_once_when_they_fit_and_once_per_range_and_once_more_when_not(work: Work) -> None:
-    wide, narrow = (infer_cost(replace(work, memory=memory)) for memory in (256 * MIB, 5 * MIB))
+def passes(work: Work, *, edge_s: float = 0.0) -> list[PassPace]:
+    return [PassPace(state_channels=dim, edge_s=edge_s, source_s=0.0, own_s=0.0) for dim in (work.dim, 4)]
+
+
+def test_inference_reads_the_rows_once_per_range_and_once_more(work: Work) -> None:
+    wide, narrow = (infer_cost(replace(work, memory=memory), passes(work)) for memory in (256 * MIB, 5 * MIB))
     layers = work.num_nodes * 4 * (work.dim + work.layer_dims[0])
     scored = work.num_nodes * (4 * work.layer_dims[-1] + 9)
-    assert wide.device_bytes_read == layers + scored + 2 * work.topology_bytes
-    assert narrow.device_bytes_read == wide.device_bytes_read + work.num_nodes * 4 * work.dim
+    assert wide.device_bytes_read == 2 * layers + scored + 2 * work.topology_bytes
+    assert narrow.device_bytes_read > wide.device_bytes_read
     assert narrow.useful_bytes == wide.useful_bytes
 
 
+def test_inference_takes_as_long_as_its_edges_do(work: Work) -> None:
+    slow = infer_cost(work, passes(work, edge_s=1e-3)).seconds
+    assert slow == pytest.approx(2e-3 * work.num_edges, rel=0.5)
+    assert slow > 10 * infer_cost(work, passes(work)).seconds
+
+
 def test_a_network_whose_layers_are_no_passes_pays_for_every_chunk(work: Work) -> None:
-    chunked = replace(work, memory=2 * MIB, state_channels=())
-    assert infer_cost(chunked).device_bytes_read > infer_cost(replace(work, memory=2 * MIB)).device_bytes_read
+    small = replace(work, memory=2 * MIB)
+    assert infer_cost(small, ()).device_bytes_read > infer_cost(small, passes(work)).device_bytes_read
 
 
 @pytest.mark.parametrize("name", ["sage", "gcn", "gat"])
@@ -287,15 +299,21 @@ def test_evaluation_reads_and_writes_what_was_foretold(
     train_nothing(small)
     network = open_trained(small).model
     assert isinstance(network, BatchModel)
+    store = Store.open(run.store)
+    paces = rehearse_passes(
+        network, store, store.edge_type_within("node"), dims=(work.dim, 64, 4), memory=small.memory,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    assert all(pace.edge_s > 0 and pace.source_s > 0 and pace.own_s > 0 for pace in paces)
     told = infer_cost(
         replace(
             work,
             memory=small.memory,
             layer_dims=(64, 4),
             width=layer_width(network, 1),
-            state_channels=state_channels(network),
             needs_degree=network.needs_degree,
-        )
+        ),
+        paces,
     )
     report = evaluate(small).report
     layers = report.details["inference"]["details"].values()

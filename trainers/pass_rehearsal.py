@@ -1,0 +1,129 @@
+"""A part of every layer of exact inference, thrown away: what edges, messages, sums and outputs cost on this machine.
+
+The first destinations' edges are read and sorted as inference does it, and messages are added up along them. Rows are
+drawn, since those of inner layers are not there yet.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from graphsys.core.types import EdgeType, Features
+from graphsys.models.base import BatchModel
+from graphsys.storage.row_blocks import cut_rows
+from graphsys.storage.store import Store
+from graphsys.trainers.accumulate import Accumulator
+from graphsys.trainers.edge_ranges import EDGE_NBYTES, START_NBYTES, EdgeRange, RangeReader
+from graphsys.trainers.layer_pass import LayerPass, layer_pass
+from graphsys.trainers.layerwise import layer_width
+from graphsys.trainers.passes import PassLimits, zero_state
+
+_EDGES = 1 << 21  # of the part: with fewer, its sums stay in the processor's caches
+_WARM_EDGES = 1 << 10  # of a first one, with which kernels are compiled and libraries set up
+_BLOCKS = 8  # that messages and outputs are timed on
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassPace:
+    """How fast one layer goes as passes over the rows; reads of rows and writes left out."""
+
+    state_channels: int  # float32 columns of a destination's state
+    edge_s: float  # seconds of an edge: read and sorted, its message added
+    source_s: float  # of a source, in every range: its message
+    own_s: float  # of a destination: its first state and its output
+
+
+def rehearse_passes(
+    model: BatchModel, store: Store, edge_type: EdgeType, *, dims: tuple[int, ...], memory: int, device: torch.device
+) -> tuple[PassPace, ...]:
+    """Return how fast each layer goes; nothing when layers are not run as passes.
+
+    Args:
+        model: On ``device``; any weights.
+        dims: Columns of the features and of every layer's output.
+        memory: The run's.
+
+    Raises:
+        MemoryBudgetError: The budget does not hold a few edges of some layer.
+    """
+    model.eval()
+    edges = RangeReader(store, edge_type)
+    found = []
+    with Accumulator(torch.get_num_threads()) as accumulator, torch.no_grad():
+        for index, (dim, _) in enumerate(pairwise(dims)):
+            layer = layer_pass(model, index, device)
+            if layer is None:
+                return ()
+            limits = PassLimits.of(
+                memory, dim=dim, width=layer_width(model, dim), state_nbytes=4 * layer.state_channels
+            )
+            part = _Part(layer, edges, limits, dim, accumulator)
+            part.pace(_WARM_EDGES)
+            found.append(part.pace(_EDGES))
+    return tuple(found)
+
+
+class _Part:
+    """One layer, and what a few of its edges are run on."""
+
+    def __init__(
+        self, layer: LayerPass, edges: RangeReader, limits: PassLimits, dim: int, accumulator: Accumulator
+    ) -> None:
+        self._layer = layer
+        self._edges = edges
+        self._limits = limits
+        self._accumulator = accumulator
+        self._x = np.random.default_rng(0).standard_normal((limits.block_rows, dim), np.float32)
+        self._in_degree = np.ones(limits.block_rows, np.int64) if layer.needs_degree else None
+
+    def pace(self, num_edges: int) -> PassPace:
+        """Return how fast about ``num_edges`` edges go."""
+        layer, part, sorted_s = self._layer, *_timed(lambda: self._range(num_edges))
+        sent, sent_s = _timed(lambda: [layer.send(self._x, self._in_degree) for _ in range(_BLOCKS)][-1])
+        state = zero_state(part.num_dst, layer.state_channels)
+        own = slice(min(part.num_dst, _BLOCKS * self._limits.block_rows))
+
+        def rows() -> Iterator[tuple[slice, Features]]:
+            for start, stop in cut_rows(0, own.stop, self._limits.block_rows):
+                yield slice(start, stop), self._x[: stop - start]
+
+        _, started_s = _timed(lambda: layer.start(state[own], rows))
+        _, added_s = _timed(lambda: self._add(part, sent, state))
+        _, output_s = _timed(lambda: list(layer.outputs(state[own], part.degree[own], rows)))
+        return PassPace(
+            state_channels=layer.state_channels,
+            edge_s=(sorted_s + added_s) / max(part.num_edges, 1),
+            source_s=sent_s / (_BLOCKS * self._limits.block_rows),
+            own_s=(started_s + output_s) / own.stop,
+        )
+
+    def _range(self, num_edges: int) -> EdgeRange:
+        per_edge = EDGE_NBYTES + self._edges.index_nbytes
+        state_nbytes = 4 * self._layer.state_channels
+        share = min(num_edges / max(self._edges.num_edges, 1), 1.0)
+        wanted = int(num_edges * per_edge + share * self._edges.num_nodes * (state_nbytes + START_NBYTES))
+        ranges = self._edges.ranges(
+            nbytes=min(wanted, self._limits.range_nbytes),
+            state_nbytes=state_nbytes,
+            block_rows=self._limits.block_rows,
+            threads=torch.get_num_threads(),
+        )
+        return next(ranges)
+
+    def _add(self, part: EdgeRange, sent: Features, state: Features) -> None:
+        for block in part.source_blocks():
+            here = slice(int(part.offset[block]), int(part.offset[block + 1]))
+            self._layer.add(self._accumulator, sent, part.source[here], part.target[here], state)
+
+
+def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
+    started = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - started
