@@ -1,8 +1,10 @@
-"""Seconds to load one epoch of packed windows, without training: the steady state of frozen samples."""
+"""Seconds to load epochs of packed windows, without training: the steady state of frozen samples, and fresh samples."""
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from graphsys.trainers.run_folder import RunFolder
 _START = LoaderCursor(epoch=0, next_batch_id=0)
 _READERS = 2
 _BLOCK_BYTES = 8 * MIB
+FRESH_EPOCHS = 3
 
 
 def measure_loader(setting: Setting, progress: Progress) -> Measured:
@@ -70,6 +73,37 @@ def measure_loader(setting: Setting, progress: Progress) -> Measured:
         },
         peak_memory_bytes={"prepare": prepared.peak_rss_bytes, "load": loading.peak_rss_bytes},
     )  # fmt: skip
+
+
+def measure_fresh_loader(setting: Setting, progress: Progress) -> Measured:
+    """Measure three epochs of fresh samples from a cold start: sampling, packing and loading together."""
+    run = setting.run("fresh-loader", epochs=FRESH_EPOCHS, mode="packed", samples="fresh")
+    store, name = setting.open_store()
+    node = training_nodes(store, name)
+    drop_pages(setting.store)
+    started = time.perf_counter()
+    with measure("fresh") as report, open_feed(run, store, node) as feed:
+        feed.prepare(progress, _START)
+        with feed.train(_START) as batches:
+            count = sum(1 for _ in batches)
+        stats = feed.stats()
+    seconds = time.perf_counter() - started
+    return Measured(
+        rounds=(seconds,),
+        details={"batches": count, "waits_s": stats.waits(), "device_bytes_read": report.device_bytes_read},
+        peak_memory_bytes={"fresh": report.peak_rss_bytes},
+    )
+
+
+def summarize(found: Mapping[str, Measured]) -> Measured:
+    """Return the steady epoch of frozen samples; three epochs of fresh ones are among its details."""
+    frozen, fresh = found["load"], found["fresh"]
+    details = {"seconds": fresh.value, "epochs": FRESH_EPOCHS, **fresh.details}
+    return replace(
+        frozen,
+        details={**frozen.details, "fresh": details},
+        peak_memory_bytes={**frozen.peak_memory_bytes, **fresh.peak_memory_bytes},
+    )
 
 
 def open_feed(run: RunConfig, store: Store, node: NodeIds) -> AbstractContextManager[WindowFeed]:

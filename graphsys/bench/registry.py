@@ -13,7 +13,8 @@ from graphsys.bench.epoch import (
 )
 from graphsys.bench.importing import measure_import
 from graphsys.bench.isolate import Part
-from graphsys.bench.loader import measure_loader
+from graphsys.bench.loader import measure_fresh_loader, measure_loader
+from graphsys.bench.loader import summarize as summarize_loader
 from graphsys.bench.pack import measure_pack
 from graphsys.bench.peers import OWN, Peer
 from graphsys.bench.planning import measure_plan
@@ -83,8 +84,12 @@ _ALL = (
         unit="s/epoch",
         better="lower",
         about="an epoch of packed windows without training, frozen samples, steady state",
-        parts=(Part(name="load", measure=measure_loader, memory=_memory),),
+        parts=(
+            Part(name="load", measure=measure_loader, memory=_memory),
+            Part(name="fresh", measure=measure_fresh_loader, memory=_memory),
+        ),
         peers=_on_disk("load"),
+        summarize=summarize_loader,
     ),
     Bench(
         name="pack",

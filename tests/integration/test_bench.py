@@ -52,6 +52,9 @@ def test_the_loader_reads_no_row_more_than_it_must(raw: Path, capsys: pytest.Cap
     details = answer(bench("loader", raw, "--no-peers"), capsys)["details"]
     assert 0 < details["rows_read_per_epoch"] < details["rows_per_epoch"]
     assert details["rows_over_belady"] == pytest.approx(1.0, abs=0.02)
+    fresh = details["fresh"]
+    assert fresh["batches"] % fresh["epochs"] == 0 < fresh["batches"]
+    assert fresh["seconds"] > sum(fresh["waits_s"].values())
 
 
 def test_an_installed_peer_is_measured_and_one_that_is_not_is_named(
