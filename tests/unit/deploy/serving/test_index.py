@@ -249,6 +249,7 @@ def test_an_index_that_another_process_begins_meanwhile_is_waited_for(
             monkeypatch.setattr(index_folder, "_may_replace", may_replace)
             other[0].start()
             while not path.exists():
+                assert other[0].is_alive()  # or nobody would end this loop
                 time.sleep(0.01)
         return found
 
