@@ -204,8 +204,9 @@ def _trainer(run: RunConfig, folder: Path) -> Any:
 def _lost(run: RunConfig, error: Exception) -> ClusterError:
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     last = "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in sorted(failures.items()))
+    allowed = run.cluster.max_failures
     why = (
-        f"although its workers were started {run.cluster.max_failures} more times (cluster.max_failures): {last}"
+        f"with a lost worker, after {allowed} of {allowed} new starts (cluster.max_failures): {last}"
         if last
         else f"because the cluster was lost: {_last_line(error).rstrip('.')}"
     )

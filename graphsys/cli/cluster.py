@@ -61,6 +61,10 @@ def submit(
             raise ConfigError("--emit-k8s needs --image: an image with Ray and graphsys, such as me/graphsys:1")
         manifest = ray_job(run, image=image, ray_version=_ray_version(), code=code, volume=volume)
         sys.stdout.write(manifest if not as_json else json_line({"manifest": manifest}) + "\n")
+        if volume is None:
+            sys.stderr.write(
+                f"note: no --volume is given, so the image itself must hold {run.store}, and {run.out} goes with the pods\n"
+            )
         return
     if address is None:
         raise ConfigError("submit needs --address, the cluster's job server, such as http://127.0.0.1:8265")

@@ -224,7 +224,7 @@ def test_a_training_whose_workers_are_lost_too_often_ends_with_one_sentence(
     path, run = write_run(tmp_path / "run.yaml", store, model=model, cluster=cluster)
     done = graphsys("train", str(path), cwd=tmp_path, RAY_AUTH_MODE="disabled")
     assert done.returncode == 1
-    assert "training broke off although its workers were started 0 more times" in done.stderr
+    assert "training broke off with a lost worker, after 0 of 0 new starts (cluster.max_failures)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -302,3 +302,13 @@ def test_a_run_that_cannot_be_submitted_is_refused(
     path, _ = write_run(tmp_path / "run.yaml", store)
     assert main(["submit", str(path), *arguments]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_a_manifest_without_a_volume_says_what_the_image_must_hold(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = write_run(tmp_path / "run.yaml", store)
+    assert main(["submit", str(path), "--emit-k8s", "--image=me/g:1"]) == 0
+    printed = capsys.readouterr()
+    assert yaml.safe_load(printed.out)["kind"] == "RayJob"
+    assert f"no --volume is given, so the image itself must hold {run.store}" in printed.err
