@@ -63,7 +63,8 @@ def submit(
         sys.stdout.write(manifest if not as_json else json_line({"manifest": manifest}) + "\n")
         if volume is None:
             sys.stderr.write(
-                f"note: no --volume is given, so the image itself must hold {run.store}, and {run.out} goes with the pods\n"
+                f"note: no --volume is given, so the image itself must hold {run.store}, and "
+                f"{run.out} goes with the pods\n"
             )
         return
     if address is None:
