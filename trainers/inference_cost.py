@@ -1,40 +1,42 @@
 """What exact inference and the table of embeddings should cost; the formulas follow how layers are run."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 from graphsys.trainers.chunks import ChunkLimits, LayerCost
 from graphsys.trainers.cost_model import START_NBYTES, StageCost, Work
 from graphsys.trainers.edge_ranges import EDGE_NBYTES, num_ranges
-from graphsys.trainers.pass_rehearsal import PassPace
+from graphsys.trainers.pass_rehearsal import Passes, PassPace
 from graphsys.trainers.passes import PassLimits
 
 _LABEL_NBYTES = 9  # of a node: its class and its split
 _BLOCK_SHARE = 8  # of the memory, as a divisor: blocks of rows that pass by
 
 
-def infer_cost(work: Work, paces: Sequence[PassPace]) -> StageCost:
+def infer_cost(work: Work, passes: Passes) -> StageCost:
     """Return the cost of running every layer over all nodes and of scoring what comes out.
 
     Args:
-        paces: Of every layer; empty: layers take chunks of edges.
+        passes: How fast layers go as passes over the rows.
 
     Raises:
         MemoryBudgetError: The budget does not hold a few edges of some layer.
     """
     shapes = list(pairwise((work.dim, *work.layer_dims)))
-    if paces:
-        layers = [_pass_cost(work, pace, *shape) for pace, shape in zip(paces, shapes, strict=True)]
+    if passes.layers:
+        layers = [_pass_cost(work, pace, *shape) for pace, shape in zip(passes.layers, shapes, strict=True)]
     else:
         layers = [_chunk_cost(work, *shape) for shape in shapes]
     scored = work.num_nodes * (4 * work.layer_dims[-1] + _LABEL_NBYTES)
+    memory_bytes = max(cost.memory_bytes for cost in layers)
+    # What one layer has touched serves the next.
+    fresh_s = memory_bytes * passes.fresh_byte_s
     return StageCost(
-        seconds=sum(cost.seconds for cost in layers) + scored / work.disk.read_bytes_s,
+        seconds=sum(cost.seconds for cost in layers) + scored / work.disk.read_bytes_s + fresh_s,
         device_bytes_read=sum(cost.device_bytes_read for cost in layers) + scored,
         device_bytes_written=sum(cost.device_bytes_written for cost in layers),
         useful_bytes=sum(cost.useful_bytes for cost in layers) + scored,
-        memory_bytes=max(cost.memory_bytes for cost in layers),
+        memory_bytes=memory_bytes,
     )
 
 

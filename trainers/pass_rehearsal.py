@@ -6,15 +6,19 @@ drawn, since those of inner layers are not there yet.
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 from graphsys.core.types import EdgeType, Features
+from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
+from graphsys.storage.direct import aligned_empty
 from graphsys.storage.row_blocks import cut_rows
 from graphsys.storage.store import Store
 from graphsys.trainers.accumulate import Accumulator
@@ -26,6 +30,8 @@ from graphsys.trainers.passes import PassLimits, zero_state
 _EDGES = 1 << 21  # of the part: with fewer, its sums stay in the processor's caches
 _WARM_EDGES = 1 << 10  # of a first one, with which kernels are compiled and libraries set up
 _BLOCKS = 8  # that messages and outputs are timed on
+_ROUNDS = 3  # the later ones find memory that the first one has touched
+_FRESH_BYTES = 512 * MIB  # that are touched to time fresh memory
 
 _Result = TypeVar("_Result")
 
@@ -40,10 +46,18 @@ class PassPace:
     own_s: float  # of a destination: its first state and its output
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passes:
+    """How fast exact inference goes as passes over the rows."""
+
+    layers: tuple[PassPace, ...]  # empty: layers take chunks of edges
+    fresh_byte_s: float = 0.0  # seconds of a byte of memory that is touched for the first time
+
+
 def rehearse_passes(
     model: BatchModel, store: Store, edge_type: EdgeType, *, dims: tuple[int, ...], memory: int, device: torch.device
-) -> tuple[PassPace, ...]:
-    """Return how fast each layer goes; nothing when layers are not run as passes.
+) -> Passes:
+    """Return how fast each layer goes.
 
     Args:
         model: On ``device``; any weights.
@@ -55,19 +69,42 @@ def rehearse_passes(
     """
     model.eval()
     edges = RangeReader(store, edge_type)
-    found = []
+    found: list[PassPace] = []
     with Accumulator(torch.get_num_threads()) as accumulator, torch.no_grad():
         for index, (dim, _) in enumerate(pairwise(dims)):
             layer = layer_pass(model, index, device)
             if layer is None:
-                return ()
+                return Passes(layers=())
             limits = PassLimits.of(
                 memory, dim=dim, width=layer_width(model, dim), state_nbytes=4 * layer.state_channels
             )
             part = _Part(layer, edges, limits, dim, accumulator)
             part.pace(_WARM_EDGES)
-            found.append(part.pace(_EDGES))
-    return tuple(found)
+            found.append(_middle([part.pace(_EDGES) for _ in range(_ROUNDS)]))
+    most = max(4 * edges.num_nodes * pace.state_channels for pace in found) + EDGE_NBYTES * edges.num_edges
+    return Passes(layers=tuple(found), fresh_byte_s=_fresh_byte_s(min(most, _FRESH_BYTES, memory // 2)))
+
+
+def _middle(rounds: list[PassPace]) -> PassPace:
+    return PassPace(
+        state_channels=rounds[0].state_channels,
+        edge_s=median(pace.edge_s for pace in rounds),
+        source_s=median(pace.source_s for pace in rounds),
+        own_s=median(pace.own_s for pace in rounds),
+    )
+
+
+def _fresh_byte_s(nbytes: int) -> float:
+    """Return the seconds per byte in which all threads together touch fresh memory.
+
+    A virtual machine whose host takes free pages back gets them at a tenth of the speed of pages that it has.
+    """
+    threads = torch.get_num_threads()
+    started = time.perf_counter()
+    parts = np.array_split(aligned_empty(nbytes), threads)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: np.copyto(part, 0), parts))
+    return (time.perf_counter() - started) / nbytes
 
 
 class _Part:

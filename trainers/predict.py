@@ -41,7 +41,7 @@ from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import Objective, resolve_objective, training_nodes
-from graphsys.trainers.pass_rehearsal import PassPace, rehearse_passes
+from graphsys.trainers.pass_rehearsal import Passes, rehearse_passes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 from graphsys.trainers.run_plans import Pilots, RunPlans
@@ -273,7 +273,7 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
     )
 
 
-def _rehearse_inference(scene: _Scene, model: BatchModel, work: Work) -> tuple[PassPace, ...]:
+def _rehearse_inference(scene: _Scene, model: BatchModel, work: Work) -> Passes:
     run, device = scene.run, resolve_device(scene.run.trainer)
     edge_type = scene.store.edge_type_within(scene.info.name)
     with exact_torch(device, run.trainer.threads):

@@ -25,7 +25,7 @@ from graphsys.trainers.fit import fit
 from graphsys.trainers.inference import open_trained
 from graphsys.trainers.inference_cost import infer_cost
 from graphsys.trainers.layerwise import layer_width
-from graphsys.trainers.pass_rehearsal import PassPace, rehearse_passes
+from graphsys.trainers.pass_rehearsal import Passes, PassPace, rehearse_passes
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
 from graphsys.trainers.run_plans import RunPlans
@@ -266,8 +266,9 @@ def test_after_a_resume_the_rest_is_predicted(run: RunConfig, prediction: Predic
         assert part == pytest.approx(rest.share * whole, rel=1e-6)
 
 
-def passes(work: Work, *, edge_s: float = 0.0) -> list[PassPace]:
-    return [PassPace(state_channels=dim, edge_s=edge_s, source_s=0.0, own_s=0.0) for dim in (work.dim, 4)]
+def passes(work: Work, *, edge_s: float = 0.0, fresh_byte_s: float = 0.0) -> Passes:
+    layers = [PassPace(state_channels=dim, edge_s=edge_s, source_s=0.0, own_s=0.0) for dim in (work.dim, 4)]
+    return Passes(layers=tuple(layers), fresh_byte_s=fresh_byte_s)
 
 
 def test_inference_reads_the_rows_once_per_range_and_once_more(work: Work) -> None:
@@ -285,9 +286,14 @@ def test_inference_takes_as_long_as_its_edges_do(work: Work) -> None:
     assert slow > 10 * infer_cost(work, passes(work)).seconds
 
 
+def test_inference_pays_for_memory_that_nobody_has_touched(work: Work) -> None:
+    warm, fresh = (infer_cost(work, passes(work, fresh_byte_s=seconds)) for seconds in (0.0, 1e-6))
+    assert fresh.seconds == pytest.approx(warm.seconds + 1e-6 * warm.memory_bytes)
+
+
 def test_a_network_whose_layers_are_no_passes_pays_for_every_chunk(work: Work) -> None:
     small = replace(work, memory=2 * MIB)
-    assert infer_cost(small, ()).device_bytes_read > infer_cost(small, passes(work)).device_bytes_read
+    assert infer_cost(small, Passes(layers=())).device_bytes_read > infer_cost(small, passes(work)).device_bytes_read
 
 
 @pytest.mark.parametrize("name", ["sage", "gcn", "gat"])
@@ -304,7 +310,7 @@ def test_evaluation_reads_and_writes_what_was_foretold(
         network, store, store.edge_type_within("node"), dims=(work.dim, 64, 4), memory=small.memory,
         device=torch.device("cpu"),
     )  # fmt: skip
-    assert all(pace.edge_s > 0 and pace.source_s > 0 and pace.own_s > 0 for pace in paces)
+    assert all(pace.edge_s > 0 and pace.source_s > 0 and pace.own_s > 0 for pace in paces.layers)
     told = infer_cost(
         replace(
             work,
