@@ -117,18 +117,21 @@ class _Part:
         self._edges = edges
         self._limits = limits
         self._accumulator = accumulator
-        self._x = np.random.default_rng(0).standard_normal((limits.block_rows, dim), np.float32)
-        self._in_degree = np.ones(limits.block_rows, np.int64) if layer.needs_degree else None
+        rows = min(limits.block_rows, edges.num_nodes)
+        self._blocks = min(_BLOCKS, -(-edges.num_nodes // rows))
+        self._x = np.random.default_rng(0).standard_normal((rows, dim), np.float32)
+        self._in_degree = np.ones(rows, np.int64) if layer.needs_degree else None
 
     def pace(self, num_edges: int) -> PassPace:
         """Return how fast about ``num_edges`` edges go."""
         layer, part, sorted_s = self._layer, *_timed(lambda: self._range(num_edges))
-        sent, sent_s = _timed(lambda: [layer.send(self._x, self._in_degree) for _ in range(_BLOCKS)][-1])
+        sent, sent_s = _timed(lambda: [layer.send(self._x, self._in_degree) for _ in range(self._blocks)][-1])
         state = zero_state(part.num_dst, layer.state_channels)
-        own = slice(min(part.num_dst, _BLOCKS * self._limits.block_rows))
+        num_rows = self._blocks * self._x.shape[0]
+        own = slice(min(part.num_dst, num_rows))
 
         def rows() -> Iterator[tuple[slice, Features]]:
-            for start, stop in cut_rows(0, own.stop, self._limits.block_rows):
+            for start, stop in cut_rows(0, own.stop, self._x.shape[0]):
                 yield slice(start, stop), self._x[: stop - start]
 
         _, started_s = _timed(lambda: layer.start(state[own], rows))
@@ -137,7 +140,7 @@ class _Part:
         return PassPace(
             state_channels=layer.state_channels,
             edge_s=(sorted_s + added_s) / max(part.num_edges, 1),
-            source_s=sent_s / (_BLOCKS * self._limits.block_rows),
+            source_s=sent_s / num_rows,
             own_s=(started_s + output_s) / own.stop,
         )
 
