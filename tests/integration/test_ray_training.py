@@ -125,7 +125,7 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_is_replaced_and_the_weights_e
 @pytest.fixture(scope="module")
 def head() -> Iterator[dict[str, str]]:
     """Start a Ray head as a user does, and end it by its process id; yields the addresses of cluster and jobs."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()  # another Ray here may have Ray's own ports
     folder = Path(tempfile.mkdtemp(prefix="gs-ray-"))  # the names of Ray's sockets must be short
     binaries = Path(sys.executable).parent
     path = os.pathsep.join([str(binaries), os.environ["PATH"]])
@@ -133,7 +133,7 @@ def head() -> Iterator[dict[str, str]]:
         [
             binaries / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
             "--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1",
-            f"--dashboard-port={dashboard}",
+            f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
         ],
         env={**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_AUTH_MODE": "disabled"},
         stdout=subprocess.DEVNULL,
