@@ -215,6 +215,8 @@ async def open_loop(port: int, make: Callable[[int], bytes], rate: float, second
     await asyncio.to_thread(keep_time)
     await asyncio.sleep(0)  # the last one has begun
     await asyncio.gather(*under_way)
+    if len(latencies) < int(rate * seconds):  # one that failed is no longer among the tasks under way
+        raise ConnectionError(f"{int(rate * seconds) - len(latencies)} of {int(rate * seconds)} requests had no answer")
     for connection in idle:
         connection.transport.close()
     return latencies

@@ -70,7 +70,7 @@ class FlightCalls(_ServerBase):
         self._service = service
         self._streams = streams
 
-    def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:  # noqa: ARG002
+    def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:  # noqa: ARG002 - pyarrow's signature
         """Yield the tables that are loaded, the active one first."""
         with _refusing():
             registry = self._service.registry
@@ -78,12 +78,12 @@ class FlightCalls(_ServerBase):
             infos = [self._info(Plan(table=item.version)) for item in sorted(loaded, key=lambda item: item.state)]
         yield from infos
 
-    def get_flight_info(self, context: Any, descriptor: Any) -> Any:  # noqa: ARG002
+    def get_flight_info(self, context: Any, descriptor: Any) -> Any:  # noqa: ARG002 - pyarrow's signature
         """Return schema, size and tickets of a table: a path of its version, or a :class:`Plan` as JSON."""
         with _refusing():
             return self._info(_plan(descriptor))
 
-    def get_schema(self, context: Any, descriptor: Any) -> Any:  # noqa: ARG002
+    def get_schema(self, context: Any, descriptor: Any) -> Any:  # noqa: ARG002 - pyarrow's signature
         """Return a table's schema."""
         with _refusing(), self._service.registry.lease(_plan(descriptor).table) as table:
             return flight.SchemaResult(table_schema(table))
