@@ -9,7 +9,8 @@ import pytest
 import torch
 from deep_problems import Problem
 from helpers.topologies import topology_of
-from pipeline_gradients import NEVER, Measured, Orders, main, measure, tables
+from history_gradients import NEVER, Measured, Orders, measure
+from pipeline_gradients import main, tables
 
 from graphsys.core.config import ModelConfig, TrainerConfig
 
