@@ -38,9 +38,9 @@ _FLUSH_NBYTES = 64 * MIB
 _FETCH_NBYTES = 32  # per fetched row: its key, its distinct id, and what cutting the ids into extents takes
 
 
-def pack_nbytes(num_accesses: int, num_slots: int) -> int:
+def pack_nbytes(num_accesses: int, num_slots: int, num_batches: int) -> int:
     """Return the least memory, in bytes, that packing a window works with; row buffers grow with what is left."""
-    return residency_nbytes(num_accesses, num_slots) + 2 * MIB
+    return residency_nbytes(num_accesses, num_slots, num_batches) + 2 * MIB
 
 
 def pack_window(
@@ -89,8 +89,7 @@ def pack_window(
         One scan of the features, the samples read twice, the window written once.
     """
     sample = Window.open(sample_path, None)
-    num_accesses = sum(entry.num_nodes for entry in sample.entries) + sum(node.shape[0] for node in following)
-    _check_memory(sample, num_accesses, num_slots, memory)
+    _check_memory(sample, following, num_slots, memory)
     plan = plan_residency(_Trace(sample), num_slots, initial_slots, following)
     initial = np.sort(initial_slots[initial_slots >= 0]) if with_rows and with_initial_rows else _NO_NODES
     header = replace(
@@ -120,8 +119,10 @@ def pack_window(
     return count
 
 
-def _check_memory(sample: Window, num_accesses: int, num_slots: int, memory: int) -> None:
-    needed = pack_nbytes(num_accesses, num_slots) + 2 * sample.largest_nbytes
+def _check_memory(sample: Window, following: Sequence[NodeIds], num_slots: int, memory: int) -> None:
+    num_accesses = sum(entry.num_nodes for entry in sample.entries) + sum(node.shape[0] for node in following)
+    num_batches = sample.header.num_batches + len(following)
+    needed = pack_nbytes(num_accesses, num_slots, num_batches) + 2 * sample.largest_nbytes
     if needed > memory:
         raise MemoryBudgetError(
             f"packing {sample.path}, {sample.header.num_batches} batches with {num_accesses} rows and {num_slots} "

@@ -3,6 +3,11 @@
 The trace is known in advance, so the plan is made once, of index arrays; at run time there is no look-up and no
 decision. Per batch: rows are gathered first, from slots and from fetched rows; then some fetched rows overwrite slots.
 
+A node's row is wanted from one access to the next, and a cache that keeps it all that while serves the next. After each
+batch MIN keeps what ends soonest. That depends on the two batches alone, so it is worked out on the numbers of rows per
+pair of batches; which rows of a pair are kept does not matter. A row that would give way before its next use never
+enters.
+
 Source:
     Belady 1966, "A study of replacement algorithms for a virtual-storage computer": keep what is used next soonest.
 """
@@ -21,57 +26,68 @@ from graphsys.storage.jit import njit
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
-_FETCHED = np.iinfo(np.int32).max  # marks a row that no slot holds when its batch is gathered
-_ACCESS_NBYTES = 36
-_BEFORE, _AFTER, _NEXT_USE, _ENTERED_AT = range(4)  # columns of a slot's state
+_MOST_ACCESSES = np.iinfo(np.int32).max
+_ACCESS_NBYTES = 30
 _SLOT_NBYTES = 64
+_PAIR_NBYTES = 4
 
 
 class _Keys(NamedTuple):
-    """Every access of the window and of the batches that follow, ordered by node, then by position."""
+    """Every access of the window and of the batches that follow, ordered by node, then by batch."""
 
-    packed: Longs  # [A] node << shift | position, ascending
-    shift: int
-
-
-class _Accesses(NamedTuple):
-    """What is known of each access, by position; those of the batches that follow stand last."""
-
-    offset: Longs  # [B + 1] first position of each batch
-    batch: Ints  # [A]
-    next_use: Ints  # [A] position of the next access to the same node; -1: none
-    source: Ints  # [A] ~slot where a slot holds the row, else _FETCHED; at last the row's index among the fetched
-    enters: Ints  # [A] slot that the fetched row overwrites; -1: none
+    packed: Longs  # [A] node << node_shift | batch << batch_shift | place in the batch, ascending
+    node_shift: int
+    batch_shift: int
+    num_batches: int  # of the window
 
 
-class _Slots(NamedTuple):
-    """The cache as MIN sees it: slots hang in doubly linked lists by the batch that uses them next.
+class _Held(NamedTuple):
+    """What the cache holds at the start, by ascending node, and behind it a node that no batch names."""
 
-    With the batches that follow, B are known. List B holds the slots whose node none of them uses again, list B + 1 the
-    empty ones.
-    """
-
-    head: Ints  # [B + 2] first slot of each list; -1: the list is empty
-    state: Ints  # [S, 4] of each slot, side by side, since all four are needed at once:
-    # the slot before and the one after in its list,
-    # the position of the next access that it will serve (-1: none),
-    # and the position whose row entered last (-1: none yet)
+    node: NodeIds  # [H + 1]
+    slot: Ints  # [H]
 
 
 class _Counts(NamedTuple):
-    """Rows per batch."""
+    """Rows per batch of the window, and at the start."""
 
-    fetched: Longs  # [B]
-    inserted: Longs  # [B]
+    fetched: Longs  # [B + 1] by batch; what the batches that follow fetch is counted last, together
+    entered: Longs  # [B + 1] by batch + 1; 0: rows of the cache that are kept from the start
+    left: Longs  # [B + 1] by batch: rows that it uses last; those that stay to the end are counted last
 
 
-def residency_nbytes(num_accesses: int, num_slots: int) -> int:
+class _Stays(NamedTuple):
+    """The stays of rows in slots, numbered by node and then by batch."""
+
+    slot: Ints  # [R]
+    by_entry: Ints  # [R] ordered by the batch behind which the row enters, those of the start first
+    by_exit: Ints  # [R] ordered by the batch that uses the row last
+
+
+class _Lists(NamedTuple):
+    """The plan's lists, one batch behind the other."""
+
+    source: Ints
+    fetch_node: NodeIds
+    insert_row: Ints
+    insert_slot: Ints
+    offset: Longs  # [3, B + 1] where each batch begins: of source, of fetched rows, of those that enter
+
+
+def residency_nbytes(num_accesses: int, num_slots: int, num_batches: int) -> int:
     """Return the most bytes that :func:`plan_residency` holds at once, the trace itself left out.
 
-    Per access: 8 key, 4 batch, 4 source, 4 insertion, and 16 of the plan's own arrays when every row is fetched and
-    kept. Per slot: 16 the nodes before and after, 16 list and next use, 32 to look up the nodes it starts with.
+    Per access: 8 key, 4 the stay that serves it, 4 source; then 8 for one that is fetched, or half of 28 where every
+    fetched row stays for one more access: its node, its slot, its place among those that enter and leave, and what the
+    plan says of it. Per slot: the nodes before and after, and in order. Per pair of batches: how many rows
+    stay from the one to the other.
+
+    Args:
+        num_accesses: rows of all batches, those that follow included (A).
+        num_slots: rows that the cache holds (S).
+        num_batches: those that follow included.
     """
-    return _ACCESS_NBYTES * num_accesses + _SLOT_NBYTES * num_slots
+    return _ACCESS_NBYTES * num_accesses + _SLOT_NBYTES * num_slots + _PAIR_NBYTES * (num_batches + 1) ** 2
 
 
 def plan_residency(
@@ -92,200 +108,209 @@ def plan_residency(
         MemoryBudgetError: The window has more accesses than a plan can number.
 
     Cost:
-        A sort of the A accesses, then O(1) each, and at most B^2 steps over the list heads of B batches.
+        A sort of the A accesses, four passes over them in that order, and B^2 steps for B batches.
         :func:`residency_nbytes` of memory. Those of ``following`` count.
     """
     num_batches, num_known = len(trace), len(trace) + len(following)
-    offset = np.zeros(num_known + 1, np.int64)
-    np.cumsum([nodes.shape[0] for nodes in chain(trace, following)], out=offset[1:])
-    keys = _sorted_keys(chain(trace, following), offset)
-    accesses = _Accesses(
-        offset=offset,
-        batch=np.repeat(np.arange(num_known, dtype=np.int32), np.diff(offset)),
-        next_use=np.empty(int(offset[-1]), np.int32),
-        source=np.full(int(offset[-1]), _FETCHED, np.int32),
-        enters=np.full(int(offset[-1]), -1, np.int32),
-    )
-    _refuse_repeats(keys, accesses, _link_uses(keys, accesses))
-    counts = _Counts(np.zeros(num_batches, np.int64), np.zeros(num_batches, np.int64))
-    _run_min(accesses, _initial_slots(keys, accesses, initial_slot_node, num_slots), counts)
-    accesses = accesses._replace(next_use=np.empty(0, np.int32))  # let go before the plan's arrays are made
-    return _assemble(keys, accesses, counts, initial_slot_node)
+    sizes = np.array([nodes.shape[0] for nodes in chain(trace, following)], np.int64)
+    held = _initial_rows(initial_slot_node, num_slots)
+    keys = _sorted_keys(chain(trace, following), sizes, num_batches)
+    stay = np.empty(keys.packed.shape[0], np.int32)
+    pairs = np.zeros((num_batches + 1, num_known), np.int32)
+    _refuse_repeats(keys, _count_pairs(keys, held, stay, pairs))
+    _keep_soonest(pairs, num_slots)
+    counts = _Counts(*(np.zeros(num_batches + 1, np.int64) for _ in _Counts._fields))
+    _number_stays(keys, stay, pairs, counts)
+    slot = _seat(keys, stay, counts, held, initial_slot_node)
+    return _assemble(keys, stay, slot, counts, sizes, initial_slot_node)
 
 
-def _sorted_keys(trace: Iterable[NodeIds], offset: Longs) -> _Keys:
-    num_accesses = int(offset[-1])
-    shift = max(num_accesses - 1, 1).bit_length()
+def _initial_rows(slot_node: NodeIds, num_slots: int) -> _Held:
+    if slot_node.shape[0] != num_slots:
+        raise NodeIdError(f"the initial cache has {slot_node.shape[0]} slots and the plan {num_slots}; they must agree")
+    slot = np.argsort(slot_node).astype(np.int32)
+    slot = slot[np.count_nonzero(slot_node < 0) :]
+    node = np.append(slot_node[slot], np.iinfo(np.int64).max)
+    twice = np.flatnonzero(node[1:] == node[:-1])
+    if twice.size:
+        raise NodeIdError(f"two slots of the initial cache hold node {node[twice[0]]}; a node has one slot at most")
+    return _Held(node, slot)
+
+
+def _sorted_keys(trace: Iterable[NodeIds], sizes: Longs, num_batches: int) -> _Keys:
+    num_accesses = int(sizes.sum())
+    place = np.arange(sizes.max(initial=0), dtype=np.int64)
+    batch_shift = max(place.shape[0] - 1, 1).bit_length()
+    node_shift = batch_shift + max(sizes.shape[0] - 1, 1).bit_length()
     packed = np.empty(num_accesses, np.int64)
+    start = 0
     for index, nodes in enumerate(trace):
         top = int(nodes.max(initial=0))
-        if num_accesses >= _FETCHED or top.bit_length() + shift > 63:
+        if num_accesses >= _MOST_ACCESSES or top.bit_length() + node_shift > 63:
             raise MemoryBudgetError(
-                f"a window and what follows, {offset.shape[0] - 1} batches, access {num_accesses} rows of at least "
+                f"a window and what follows, {sizes.shape[0]} batches, access {num_accesses} rows of at least "
                 f"{top + 1} nodes, more than a plan can number; set pack.window to fewer batches"
             )
-        np.left_shift(nodes, shift, out=packed[offset[index] : offset[index + 1]])
-    packed |= np.arange(num_accesses, dtype=np.int64)
+        part = packed[start : start + nodes.shape[0]]
+        np.left_shift(nodes, node_shift, out=part)
+        part |= place[: nodes.shape[0]]
+        part |= index << batch_shift
+        start += nodes.shape[0]
     packed.sort()
-    return _Keys(packed, shift)
+    return _Keys(packed, node_shift, batch_shift, num_batches)
 
 
-def _refuse_repeats(keys: _Keys, accesses: _Accesses, repeated: int) -> None:
+def _refuse_repeats(keys: _Keys, repeated: int) -> None:
     if repeated >= 0:
-        node, place = divmod(int(keys.packed[repeated]), 1 << keys.shift)
+        key = int(keys.packed[repeated])
+        batch = key % (1 << keys.node_shift) >> keys.batch_shift
         raise NodeIdError(
-            f"batch {accesses.batch[place]} of the window names node {node} twice; the nodes of a batch are distinct"
+            f"batch {batch} of the window names node {key >> keys.node_shift} twice; the nodes of a batch are distinct"
         )
 
 
-def _initial_slots(keys: _Keys, accesses: _Accesses, slot_node: NodeIds, num_slots: int) -> _Slots:
-    if slot_node.shape[0] != num_slots:
-        raise NodeIdError(f"the initial cache has {slot_node.shape[0]} slots and the plan {num_slots}; they must agree")
-    held = np.sort(slot_node[slot_node >= 0])
-    twice = np.flatnonzero(held[1:] == held[:-1])
-    if twice.size:
-        raise NodeIdError(f"two slots of the initial cache hold node {held[twice[0]]}; a node has one slot at most")
-    num_batches = accesses.offset.shape[0] - 1
-    slots = _Slots(head=np.full(num_batches + 2, -1, np.int32), state=np.full((num_slots, 4), -1, np.int32))
-    slots.state[:, _NEXT_USE] = _first_uses(keys, slot_node)
-    _seat(accesses, slots, slot_node)
-    return slots
-
-
-def _first_uses(keys: _Keys, slot_node: NodeIds) -> Ints:
-    first = np.full(slot_node.shape[0], -1, np.int32)
-    if keys.packed.shape[0]:
-        order = np.argsort(slot_node)  # searches in ascending order find most of their way in the processor's caches
-        node = slot_node[order]
-        place = np.searchsorted(keys.packed, node << keys.shift)
-        found = keys.packed[np.minimum(place, keys.packed.shape[0] - 1)]
-        used = (node >= 0) & (found >> keys.shift == node)
-        first[order[used]] = found[used] & ((1 << keys.shift) - 1)
-    return first
+@njit
+def _batch_of(keys: _Keys, index: int) -> int:
+    batch: int = (keys.packed[index] & ((1 << keys.node_shift) - 1)) >> keys.batch_shift
+    return batch
 
 
 @njit
-def _link_uses(keys: _Keys, accesses: _Accesses) -> int:
-    """Fill ``next_use``; return the index of a key whose batch names its node again, or -1."""
-    mask = (1 << keys.shift) - 1
-    repeated = -1
+def _count_pairs(keys: _Keys, held: _Held, since: Ints, pairs: Ints) -> int:
+    """Count, by where its row may be kept from and by batch, every access whose row may be in the cache.
+
+    Args:
+        since: [A] is filled with the row of ``pairs`` that counts the access; -1: none does.
+        pairs: [B + 1, known batches] row 0 counts rows of the cache at the start, row b + 1 those last used by batch b.
+
+    Returns:
+        The index of a key whose batch names its node once more, or -1.
+    """
+    repeated, at = -1, 0
+    node, batch = -1, -1
     for index in range(keys.packed.shape[0]):
-        place = keys.packed[index] & mask
-        accesses.next_use[place] = -1
-        if index + 1 < keys.packed.shape[0]:
-            follower = keys.packed[index + 1]
-            if follower >> keys.shift == keys.packed[index] >> keys.shift:
-                accesses.next_use[place] = follower & mask
-                if accesses.batch[follower & mask] == accesses.batch[place]:
-                    repeated = index
+        before, last = node, batch
+        node, batch = keys.packed[index] >> keys.node_shift, _batch_of(keys, index)
+        row = -1
+        if node != before:
+            while held.node[at] < node:
+                at += 1
+            if held.node[at] == node:
+                row = 0
+        elif batch == last:
+            repeated = index
+        elif last < keys.num_batches:
+            row = last + 1
+        since[index] = row
+        if row >= 0:
+            pairs[row, batch] += 1
     return repeated
 
 
-@njit
-def _push(slots: _Slots, slot: int, bucket: int) -> None:
-    slots.state[slot, _BEFORE] = -1
-    slots.state[slot, _AFTER] = slots.head[bucket]
-    if slots.head[bucket] >= 0:
-        slots.state[slots.head[bucket], _BEFORE] = slot
-    slots.head[bucket] = slot
+def _keep_soonest(pairs: Ints, num_slots: int) -> None:
+    """Make of the numbers of rows that may be kept, by pair of batches, the numbers that MIN keeps to the end.
+
+    After each batch the ``num_slots`` rows stay that are used soonest; of equally soon ones those that came first.
+    """
+    for row in range(1, pairs.shape[0]):
+        # Row r counts rows last used by batch r - 1; with those that were kept before, as many as there are slots stay.
+        kept = np.cumsum(pairs[row - 1, row:] + pairs[row, row:], dtype=np.int64)
+        pairs[row, row:] = np.diff(np.minimum(kept, num_slots), prepend=0)
+    for row in range(pairs.shape[0] - 2, -1, -1):
+        # What is there now stays to its end as far as it is still there after every later batch.
+        np.minimum(pairs[row, row + 1 :], pairs[row + 1, row + 1 :], out=pairs[row, row + 1 :])
+    for row in range(pairs.shape[0] - 1, 0, -1):
+        pairs[row, row:] -= pairs[row - 1, row:]
 
 
 @njit
-def _move(slots: _Slots, slot: int, bucket: int, target: int) -> None:
-    before, after = slots.state[slot, _BEFORE], slots.state[slot, _AFTER]
-    if before >= 0:
-        slots.state[before, _AFTER] = after
-    else:
-        slots.head[bucket] = after
-    if after >= 0:
-        slots.state[after, _BEFORE] = before
-    _push(slots, slot, target)
-
-
-@njit
-def _seat(accesses: _Accesses, slots: _Slots, slot_node: NodeIds) -> None:
-    """Hang every slot into its list before the first batch."""
-    num_batches = accesses.offset.shape[0] - 1
-    for slot in range(slot_node.shape[0]):
-        use = slots.state[slot, _NEXT_USE]
-        if use >= 0:
-            accesses.source[use] = ~slot
-            _push(slots, slot, accesses.batch[use])
-        else:
-            _push(slots, slot, num_batches if slot_node[slot] >= 0 else num_batches + 1)
-
-
-@njit
-def _run_min(accesses: _Accesses, slots: _Slots, counts: _Counts) -> None:
-    """Fill ``source`` and ``enters`` by simulating MIN batch by batch."""
-    top = accesses.offset.shape[0]  # no list behind this one holds a slot
-    for batch in range(counts.fetched.shape[0]):
-        # Hits first: their next use decides which slots the fetched rows of this batch may take.
-        top = max(top, _keep_hits(accesses, slots, counts, batch))
-        top = _enter_rows(accesses, slots, counts, batch, top)
-
-
-@njit
-def _keep_hits(accesses: _Accesses, slots: _Slots, counts: _Counts, batch: int) -> int:
-    """Hang the slots that serve ``batch`` by their following use; count the other rows; return the last list used."""
-    num_batches = accesses.offset.shape[0] - 1
-    last = 0
-    for place in range(accesses.offset[batch], accesses.offset[batch + 1]):
-        if accesses.source[place] == _FETCHED:
-            counts.fetched[batch] += 1
+def _number_stays(keys: _Keys, stay: Ints, pairs: Ints, counts: _Counts) -> None:
+    """Put in place of each access's row of ``pairs`` the stay that serves it, or -1; use ``pairs`` up."""
+    number = -1
+    for index in range(keys.packed.shape[0]):
+        row, batch = stay[index], _batch_of(keys, index)
+        if row < 0 or pairs[row, batch] == 0:
+            stay[index] = -1
+            counts.fetched[min(batch, keys.num_batches)] += 1
             continue
-        slot, use = ~accesses.source[place], accesses.next_use[place]
-        target = num_batches
-        if use >= 0:
-            target = accesses.batch[use]
-            accesses.source[use] = ~slot
-        slots.state[slot, _NEXT_USE] = use
-        _move(slots, slot, batch, target)
-        last = max(last, target)
-    return last
+        pairs[row, batch] -= 1
+        if row > 0 and stay[index - 1] >= 0:  # it is there already, and stays on
+            counts.left[row - 1] -= 1
+        else:
+            number += 1
+            counts.entered[row] += 1
+        counts.left[min(batch, keys.num_batches)] += 1
+        stay[index] = number
+
+
+def _seat(keys: _Keys, stay: Ints, counts: _Counts, held: _Held, slot_node: NodeIds) -> Ints:
+    """Return the slot of every stay."""
+    num_stays = int(counts.entered.sum())
+    stays = _Stays(*(np.empty(num_stays, np.int32) for _ in _Stays._fields))
+    entry, leave = _offsets(counts.entered), _offsets(counts.left)
+    _order_stays(keys, stay, held, stays, entry.copy(), leave.copy())
+    taken = np.zeros(slot_node.shape[0], np.bool_)
+    taken[stays.slot[stays.by_entry[: entry[1]]]] = True
+    stale, empty = np.flatnonzero(~taken & (slot_node >= 0)), np.flatnonzero(slot_node < 0)
+    free = np.empty(slot_node.shape[0], np.int32)
+    num_free = stale.shape[0] + empty.shape[0]
+    free[:num_free] = np.concatenate([stale, empty])  # the last is taken first
+    _take_slots(stays, entry, leave, free, num_free)
+    return stays.slot
 
 
 @njit
-def _enter_rows(accesses: _Accesses, slots: _Slots, counts: _Counts, batch: int, top: int) -> int:
-    """Let fetched rows of ``batch`` take the slots that are needed later than they are; return the last list used."""
-    start = accesses.offset[batch]
-    for place in range(start, accesses.offset[batch + 1]):
-        use = accesses.next_use[place]
-        if accesses.source[place] != _FETCHED or use < 0:
+def _order_stays(keys: _Keys, stay: Ints, held: _Held, stays: _Stays, entry: Longs, leave: Longs) -> None:
+    """Fill both orders of ``stays``, and the slots of those that begin at the start; move the offsets on."""
+    at = 0
+    for index in range(keys.packed.shape[0]):
+        number, batch = stay[index], _batch_of(keys, index)
+        if number < 0:
             continue
-        while top > batch and slots.head[top] < 0:
-            top -= 1
-        target = accesses.batch[use]
-        if top <= target:
-            continue  # every slot is needed at least as soon as this row: it passes by
-        slot = slots.head[top]
-        if slots.state[slot, _NEXT_USE] >= 0:
-            accesses.source[slots.state[slot, _NEXT_USE]] = _FETCHED
-        if slots.state[slot, _ENTERED_AT] >= start:
-            accesses.enters[
-                slots.state[slot, _ENTERED_AT]
-            ] = -1  # a row of this very batch gives way before it ever entered
-        else:
-            counts.inserted[batch] += 1
-        _move(slots, slot, top, target)
-        slots.state[slot, _NEXT_USE] = use
-        slots.state[slot, _ENTERED_AT] = place
-        accesses.source[use] = ~slot
-        accesses.enters[place] = slot
-    return top
+        node = keys.packed[index] >> keys.node_shift
+        if index == 0 or keys.packed[index - 1] >> keys.node_shift != node:
+            while held.node[at] < node:
+                at += 1
+            stays.slot[number] = held.slot[at]
+            stays.by_entry[entry[0]] = number
+            entry[0] += 1
+        elif stay[index - 1] < 0:
+            row = _batch_of(keys, index - 1) + 1
+            stays.by_entry[entry[row]] = number
+            entry[row] += 1
+        if index + 1 == keys.packed.shape[0] or stay[index + 1] != number:
+            row = min(batch, keys.num_batches)
+            stays.by_exit[leave[row]] = number
+            leave[row] += 1
 
 
-def _assemble(keys: _Keys, accesses: _Accesses, counts: _Counts, initial_slot_node: NodeIds) -> ResidencyPlan:
+@njit
+def _take_slots(stays: _Stays, entry: Longs, leave: Longs, free: Ints, num_free: int) -> None:
+    """Give each stay that begins in the window a slot: one that nothing is kept in at that time."""
+    for batch in range(entry.shape[0] - 2):
+        for number in stays.by_exit[leave[batch] : leave[batch + 1]]:
+            free[num_free] = stays.slot[number]
+            num_free += 1
+        for number in stays.by_entry[entry[batch + 1] : entry[batch + 2]]:
+            num_free -= 1
+            stays.slot[number] = free[num_free]
+
+
+def _assemble(
+    keys: _Keys, stay: Ints, slot: Ints, counts: _Counts, sizes: Longs, initial_slot_node: NodeIds
+) -> ResidencyPlan:
     """Number the fetched rows of each batch by ascending id, and cut the arrays into batches."""
-    plan = _Arrays(
-        fetch_offset=_offsets(counts.fetched),
-        insert_offset=_offsets(counts.inserted),
-        fetch_node=np.empty(int(counts.fetched.sum()), np.int64),
-        insert_row=np.empty(int(counts.inserted.sum()), np.int32),
-        insert_slot=np.empty(int(counts.inserted.sum()), np.int32),
+    num_batches = keys.num_batches
+    offset = np.stack([_offsets(part) for part in (sizes[:num_batches], counts.fetched[:-1], counts.entered[1:])])
+    lists = _Lists(
+        source=np.empty(int(offset[0, -1]), np.int32),
+        fetch_node=np.empty(int(offset[1, -1]), np.int64),
+        insert_row=np.empty(int(offset[2, -1]), np.int32),
+        insert_slot=np.empty(int(offset[2, -1]), np.int32),
+        offset=offset,
     )
-    _number_rows(keys, accesses, plan)
-    batches = tuple(_cut(accesses, plan, index) for index in range(counts.fetched.shape[0]))
+    _fill_lists(keys, stay, slot, lists, offset.copy())
+    batches = tuple(_cut(lists, index) for index in range(num_batches))
     final = initial_slot_node.copy()
     for batch in batches:
         final[batch.insert_slot] = batch.fetch_node[batch.insert_row]
@@ -297,48 +322,42 @@ def _assemble(keys: _Keys, accesses: _Accesses, counts: _Counts, initial_slot_no
     )
 
 
-class _Arrays(NamedTuple):
-    """The plan's lists, one batch behind the other."""
-
-    fetch_offset: Longs  # [B + 1]
-    insert_offset: Longs  # [B + 1]
-    fetch_node: NodeIds
-    insert_row: Ints
-    insert_slot: Ints
-
-
 def _offsets(counts: Longs) -> Longs:
     offset = np.zeros(counts.shape[0] + 1, np.int64)
     np.cumsum(counts, out=offset[1:])
     return offset
 
 
-def _cut(accesses: _Accesses, plan: _Arrays, index: int) -> BatchResidency:
-    fetched = slice(plan.fetch_offset[index], plan.fetch_offset[index + 1])
-    inserted = slice(plan.insert_offset[index], plan.insert_offset[index + 1])
+def _cut(lists: _Lists, index: int) -> BatchResidency:
+    used, fetched, entered = (slice(starts[index], starts[index + 1]) for starts in lists.offset)
     return BatchResidency(
-        source=accesses.source[accesses.offset[index] : accesses.offset[index + 1]],
-        fetch_node=plan.fetch_node[fetched],
-        insert_row=plan.insert_row[inserted],
-        insert_slot=plan.insert_slot[inserted],
+        source=lists.source[used],
+        fetch_node=lists.fetch_node[fetched],
+        insert_row=lists.insert_row[entered],
+        insert_slot=lists.insert_slot[entered],
     )
 
 
 @njit
-def _number_rows(keys: _Keys, accesses: _Accesses, plan: _Arrays) -> None:
+def _fill_lists(keys: _Keys, stay: Ints, slot: Ints, lists: _Lists, after: Longs) -> None:
     # The keys ascend by node, so each batch meets its rows in the order in which they are fetched.
-    mask = (1 << keys.shift) - 1
-    fetched, inserted = plan.fetch_offset.copy(), plan.insert_offset.copy()
+    place = (1 << keys.batch_shift) - 1
     for index in range(keys.packed.shape[0]):
-        place = keys.packed[index] & mask
-        batch = accesses.batch[place]
-        if batch >= fetched.shape[0] - 1 or accesses.source[place] != _FETCHED:
+        batch = _batch_of(keys, index)
+        if batch >= keys.num_batches:
             continue
-        row = fetched[batch] - plan.fetch_offset[batch]
-        plan.fetch_node[fetched[batch]] = keys.packed[index] >> keys.shift
-        fetched[batch] += 1
-        accesses.source[place] = row
-        if accesses.enters[place] >= 0:
-            plan.insert_row[inserted[batch]] = row
-            plan.insert_slot[inserted[batch]] = accesses.enters[place]
-            inserted[batch] += 1
+        access = lists.offset[0, batch] + (keys.packed[index] & place)
+        if stay[index] >= 0:
+            lists.source[access] = ~slot[stay[index]]
+            continue
+        node, fetched = keys.packed[index] >> keys.node_shift, after[1, batch]
+        row = fetched - lists.offset[1, batch]
+        after[1, batch] += 1
+        lists.source[access] = row
+        lists.fetch_node[fetched] = node
+        follower = index + 1
+        if follower == keys.packed.shape[0] or keys.packed[follower] >> keys.node_shift != node or stay[follower] < 0:
+            continue
+        lists.insert_row[after[2, batch]] = row
+        lists.insert_slot[after[2, batch]] = slot[stay[follower]]
+        after[2, batch] += 1

@@ -1,18 +1,19 @@
 """What a task means for training: the loss, the metrics, and which of them picks the best weights."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MultilabelF1Score
 
 from graphsys.core.config import TaskConfig
 from graphsys.core.errors import ConfigError, InputError
 from graphsys.core.types import NodeIds
 from graphsys.storage.store import LabelKind, NodeTypeInfo, Store
+
+if TYPE_CHECKING:  # torchmetrics takes over a second to import, and a process that scores nothing does without it
+    from torchmetrics import MetricCollection
 
 
 class Objective(ABC):
@@ -33,14 +34,14 @@ class Objective(ABC):
         """Return [B] bool: which rows of ``y`` carry a label."""
 
     @abstractmethod
-    def collection(self) -> MetricCollection:
+    def collection(self) -> "MetricCollection":
         """Return fresh metrics, named as in logs and results.
 
         They score what one process saw: ``sync_on_compute`` is off, or torchmetrics would wait for other workers.
         """
 
     @abstractmethod
-    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+    def update(self, metrics: "MetricCollection", output: Tensor, y: Tensor) -> None:
         """Add labelled rows to ``metrics``."""
 
     @abstractmethod
@@ -65,8 +66,11 @@ class SingleLabel(Objective):
         """See :class:`Objective`."""
         return y >= 0
 
-    def collection(self) -> MetricCollection:
+    def collection(self) -> "MetricCollection":
         """See :class:`Objective`."""
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
         return MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(self.num_outputs, average="micro", sync_on_compute=False),
@@ -78,7 +82,7 @@ class SingleLabel(Objective):
         """See :class:`Objective`."""
         return output.float().cpu().softmax(dim=1)
 
-    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+    def update(self, metrics: "MetricCollection", output: Tensor, y: Tensor) -> None:
         """See :class:`Objective`."""
         metrics.update(output.argmax(dim=1), y)
 
@@ -96,8 +100,11 @@ class MultiLabel(Objective):
         """See :class:`Objective`."""
         return torch.ones(y.shape[0], dtype=torch.bool, device=y.device)
 
-    def collection(self) -> MetricCollection:
+    def collection(self) -> "MetricCollection":
         """See :class:`Objective`."""
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MultilabelF1Score
+
         return MetricCollection(
             {
                 f"{average}_f1": MultilabelF1Score(self.num_outputs, average=average, sync_on_compute=False)
@@ -109,7 +116,7 @@ class MultiLabel(Objective):
         """See :class:`Objective`."""
         return output.float().cpu().sigmoid()
 
-    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+    def update(self, metrics: "MetricCollection", output: Tensor, y: Tensor) -> None:
         """See :class:`Objective`."""
         metrics.update((output > 0).long(), y.long())
 
@@ -128,8 +135,10 @@ class Regression(Objective):
         """See :class:`Objective`."""
         return ~y.reshape(y.shape[0], -1).isnan().any(dim=1)
 
-    def collection(self) -> MetricCollection:
+    def collection(self) -> "MetricCollection":
         """See :class:`Objective`."""
+        from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+
         metrics = MetricCollection(
             {
                 "mae": MeanAbsoluteError(sync_on_compute=False),
@@ -145,7 +154,7 @@ class Regression(Objective):
         """See :class:`Objective`."""
         return output.float().cpu()
 
-    def update(self, metrics: MetricCollection, output: Tensor, y: Tensor) -> None:
+    def update(self, metrics: "MetricCollection", output: Tensor, y: Tensor) -> None:
         """See :class:`Objective`."""
         metrics.update(output.double(), y.reshape(output.shape).double())
 
@@ -174,11 +183,9 @@ class Scores:
         """Return the mean loss and every metric by name; empty when no row had a label."""
         if self.num_rows == 0:
             return {}
-        metrics = self._metrics
-        if self.num_rows < 2 and "r2" in metrics:
-            metrics = MetricCollection({name: metric for name, metric in metrics.items() if name != "r2"})
+        told = {name: metric for name, metric in self._metrics.items() if name != "r2" or self.num_rows > 1}
         # torchmetrics divides in float32: digits past the seventh are noise.
-        values = {name: round(float(value), 7) for name, value in metrics.compute().items()}
+        values = {name: round(float(metric.compute()), 7) for name, metric in told.items()}
         return {"loss": float(self._loss) / self.num_rows, **values}
 
 

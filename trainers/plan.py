@@ -162,7 +162,7 @@ class _Scene:
         slots = int(info.num_nodes * float(wanted[:-1]) / 100)
         planning = max(int(self.memory * PLANNING_SHARE), self.window_memory("packed", 1, 0))
         free = max(self.memory - planning - self.working_bytes("packed", MIN_READ_AHEAD), 0)
-        per_slot = self.row + pack_nbytes(0, 1) - pack_nbytes(0, 0)
+        per_slot = self.row + pack_nbytes(0, 1, 0) - pack_nbytes(0, 0, 0)
         if slots * per_slot <= free:
             return slots, ()
         fitting = free // per_slot
@@ -209,7 +209,7 @@ class _Scene:
         # One batch's surplus over the mean is room enough: in longer windows large and small batches even out.
         ahead = self.pilot.look_ahead(slots, window=batches)
         accesses = int((batches + ahead - 1) * self.pilot.mean_nodes) + self.pilot.max_nodes
-        packing = pack_nbytes(accesses, slots) + 2 * one + 8 * ahead * self.pilot.max_nodes
+        packing = pack_nbytes(accesses, slots, batches + ahead) + 2 * one + 8 * ahead * self.pilot.max_nodes
         return int(max(sampling, packing))
 
     def window_batches(self, mode: Mode, slots: int, free: int) -> int:

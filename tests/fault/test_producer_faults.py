@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -131,27 +131,34 @@ def test_a_budget_smaller_than_one_batch_is_refused_before_anything_starts(store
     assert not run.out.exists()
 
 
-def train_process(path: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "graphsys.cli", "train", str(path), "--quiet"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 @pytest.fixture
 def long_run(store: Path, tmp_path: Path) -> Path:
     trainer = {"epochs": 3000, "eval_every": 3000}
     return write_run(tmp_path, store=store, sampler=SECTIONS["sampler"], pack=SECTIONS["pack"], trainer=trainer)
 
 
-def test_a_producer_ends_with_a_trainer_that_is_killed_and_keeps_the_run_claimed_until_then(long_run: Path) -> None:
-    process = train_process(long_run)
-    producer = one_producer(process.pid)
-    process.kill()
-    process.communicate()
+@pytest.fixture
+def training(long_run: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The long run's process, in a group of its own; it does not outlive the test."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graphsys.cli", "train", str(long_run), "--quiet"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+def test_a_producer_ends_with_a_trainer_that_is_killed_and_keeps_the_run_claimed_until_then(
+    long_run: Path, training: "subprocess.Popen[str]"
+) -> None:
+    producer = one_producer(training.pid)
+    training.kill()
+    training.communicate()
     with claimed_folder(long_run.parent / "run"):
         assert not producer.is_running() or producer.status() == psutil.STATUS_ZOMBIE
 
@@ -169,16 +176,15 @@ def test_a_claim_lasts_as_long_as_a_process_that_shares_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_shows_no_traceback_and_leaves_no_process(
-    long_run: Path, number: signal.Signals, code: int
+    long_run: Path, training: "subprocess.Popen[str]", number: signal.Signals, code: int
 ) -> None:
-    process = train_process(long_run)
-    producer = one_producer(process.pid)
+    producer = one_producer(training.pid)
     windows, deadline = long_run.parent / "run/windows/train", time.monotonic() + WAIT_S
     while not any(path.name >= "window-0001" for path in windows.glob("window-*.pack")):  # each lasts a moment only
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.killpg(process.pid, number)  # as a terminal does, to the foreground group
-    _, said = process.communicate(timeout=WAIT_S)
+    os.killpg(training.pid, number)  # as a terminal does, to the foreground group
+    _, said = training.communicate(timeout=WAIT_S)
     assert said == "interrupted; run the same command again to go on\n"
-    assert process.returncode == code
+    assert training.returncode == code
     assert not producer.is_running()

@@ -126,10 +126,10 @@ def test_a_server_can_start_with_an_empty_folder_and_wait(tmp_path: Path, table:
         arrived = counting_table(tmp_path / ".building", rows=20)
         arrived.path.rename(tmp_path / "new.gs")
         with httpx.Client(base_url=ready["url"], timeout=WAIT_S) as client:
-            for _ in range(200):
-                reply = client.get("/health/ready")
-                if reply.status_code == 200:
-                    break
+            deadline = time.monotonic() + WAIT_S
+            while client.get("/health/ready").status_code != 200:
+                assert time.monotonic() < deadline, "the table that arrived was not activated"
+                time.sleep(0.02)
             assert client.get("/v1/tables").json()["active"] == arrived.version != table.version
 
 

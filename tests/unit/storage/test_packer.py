@@ -90,7 +90,7 @@ def test_the_bytes_do_not_depend_on_the_memory(tmp_path: Path) -> None:
     trace = random_trace(20, 30_000, 2000)
     write_samples(tmp_path / "window.sample", trace)
     features = flat(tmp_path / "x", id_rows(30_000, 40))
-    least = pack_nbytes(sum(map(len, trace)), 200) + 100 * KIB
+    least = pack_nbytes(sum(map(len, trace)), 200, len(trace)) + 100 * KIB
     large, _ = _pack(tmp_path, features, memory=64 * MIB, name="large.pack")
     small, _ = _pack(tmp_path, features, memory=least, name="small.pack")
     assert large.path.read_bytes() == small.path.read_bytes()
@@ -202,7 +202,7 @@ def test_a_disk_that_fills_up_while_rows_are_written_leaves_the_samples_only(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", pwrite)
-        least = pack_nbytes(2000, 200) + 300 * KIB  # several stages: some rows are in the file already
+        least = pack_nbytes(2000, 200, 10) + 300 * KIB  # several stages: some rows are in the file already
         with pytest.raises(DiskError, match=r"window\.pack: the disk is full"):
             _pack(tmp_path, features, memory=least)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["window.sample", "x"]
@@ -216,7 +216,7 @@ def test_many_batches_with_few_rows_each_fit_their_stages(tmp_path: Path) -> Non
     write_samples(tmp_path / "window.sample", trace)
     features = flat(tmp_path / "x", id_rows(2700, 33))
     large, _ = _pack(tmp_path, features, num_slots=0, memory=64 * MIB, name="large.pack")
-    small, _ = _pack(tmp_path, features, num_slots=0, memory=pack_nbytes(2700, 0) + 100 * KIB, name="small.pack")
+    small, _ = _pack(tmp_path, features, num_slots=0, memory=pack_nbytes(2700, 0, 900) + 100 * KIB, name="small.pack")
     assert small.path.read_bytes() == large.path.read_bytes()
     small.verify()
 
@@ -226,6 +226,6 @@ def test_rows_that_are_streamed_into_their_batches_are_those_that_are_copied(tmp
     write_samples(tmp_path / "window.sample", random_trace(12, NUM_NODES, 1500))
     features = flat(tmp_path / "x", id_rows(NUM_NODES, 160))
     streamed, _ = _pack(tmp_path, features, num_slots=0, memory=64 * MIB, name="streamed.pack")
-    copied, _ = _pack(tmp_path, features, num_slots=0, memory=pack_nbytes(18_000, 0) + 4 * MIB, name="copied.pack")
+    copied, _ = _pack(tmp_path, features, num_slots=0, memory=pack_nbytes(18_000, 0, 12) + 4 * MIB, name="copied.pack")
     assert streamed.path.read_bytes() == copied.path.read_bytes()
     streamed.verify()

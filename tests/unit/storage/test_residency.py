@@ -82,4 +82,4 @@ def test_planning_stays_within_the_memory_that_the_formula_states(num_nodes: int
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak <= residency_nbytes(240_000, num_slots) + (64 << 10)
+    assert peak <= residency_nbytes(240_000, num_slots, len(trace)) + (64 << 10)

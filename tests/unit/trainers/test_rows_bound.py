@@ -80,6 +80,17 @@ def test_a_sample_of_the_nodes_gives_nearly_the_same_ratio(plan: PackPlan) -> No
     assert part_read / part_fewest == pytest.approx(read / fewest, rel=0.02)
 
 
+def test_in_an_epoch_of_many_batches_some_are_taken_for_one_and_the_bound_holds(plan: PackPlan) -> None:
+    trace, plan = random_trace(600, NODES, 200), replace(plan, max_nodes=200)
+    batches, caches = windows(trace, plan.num_slots, window=600)
+    whole = RowsBound(plan, len(trace))
+    merging = RowsBound(replace(plan, bound_bytes=5 * MIB), len(trace))
+    assert (whole.together, whole.shift) == (1, 0)
+    assert (merging.together, merging.shift) == (2, 0)
+    (_, fewest), (_, merged) = follow(whole, batches, caches), follow(merging, batches, caches)
+    assert 0.95 * fewest < merged <= fewest
+
+
 def test_the_next_epoch_starts_from_the_cache_that_the_last_one_left(plan: PackPlan) -> None:
     first, second = epoch(0), epoch(1)
     batches, caches = windows([*first, *second], plan.num_slots, window=10)
