@@ -4,9 +4,11 @@ Replicas share nothing but files: the tables, and the one that says which of the
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +30,8 @@ CHOICE_NAME = "active-table.json"
 READY_S = 600.0  # longest start of the first replicas, which compare the checksums of a table
 END_S = 20.0  # longest end of Serve, once its replicas have drained
 _LOOK_S = 0.2
+_QUIET_PORTS = range(20000, 30000)  # neither Ray's workers nor connections of any program take one of these by chance
+_PORT_TRIES = 100
 
 
 class Scale(Section):
@@ -185,8 +189,25 @@ def _checked(plan: RayPlan) -> ServeSettings:
     service = make_service(settings)
     first_table(service, plan.tables)
     service.close()
-    with bind(settings) as listener:
-        return settings.model_copy(update={"port": listener.getsockname()[1]})
+    return settings.model_copy(update={"port": _free_port(settings)})
+
+
+def _free_port(settings: ServeSettings) -> int:
+    """Return the port to use, at which nobody listens. Serve's proxies bind it seconds later, and until then it is free.
+
+    Raises:
+        ConfigError: The address is not this machine's, or the port is taken.
+    """
+    if settings.port == 0:
+        for port in random.sample(_QUIET_PORTS, _PORT_TRIES):
+            with suppress(ConfigError):
+                return _bound_port(settings, port)
+    return _bound_port(settings, settings.port)
+
+
+def _bound_port(settings: ServeSettings, port: int) -> int:
+    with bind(settings.model_copy(update={"port": port})) as listener:
+        return int(listener.getsockname()[1])
 
 
 def http_options(settings: ServeSettings) -> dict[str, Any]:
