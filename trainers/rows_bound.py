@@ -38,7 +38,7 @@ class RowsBound:
     def __init__(self, plan: PackPlan, batches_per_epoch: int, *, last_batch_id: int | None = None) -> None:
         self._last_batch_id = batches_per_epoch - 1 if last_batch_id is None else last_batch_id
         most = isqrt(plan.bound_bytes // _PAIRS_SHARE // residency_nbytes(0, 0, 0))
-        self.together = -(-batches_per_epoch // max(most, 1))  # batches taken for one
+        self.together = max(-(-batches_per_epoch // max(most, 1)), 1)  # batches taken for one
         self.shift = _shift(plan, batches_per_epoch, self.together)  # one node in 2**shift is followed
         self._slots = plan.num_slots >> self.shift
         # A sample that small would say nothing; all nodes always do.

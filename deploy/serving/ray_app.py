@@ -193,7 +193,7 @@ def _checked(plan: RayPlan) -> ServeSettings:
 
 
 def _free_port(settings: ServeSettings) -> int:
-    """Return the port to use, at which nobody listens. Serve's proxies bind it seconds later, and until then it is free.
+    """Return the port to use, at which nobody listens: Serve's proxies bind it seconds later.
 
     Raises:
         ConfigError: The address is not this machine's, or the port is taken.
