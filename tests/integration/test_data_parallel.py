@@ -112,7 +112,7 @@ def test_several_workers_classify_digits_as_well_as_one(gang: Gang, tmp_path: Pa
     sections: dict[str, Any] = {
         "sampler": {"fanouts": [10, 10], "batch_size": 32},
         "model": {"name": "sage", "hidden": 64, "dropout": 0.3},
-        "trainer": {"epochs": 12, "lr": 0.01, "threads": 0, "eval_every": 3},
+        "trainer": {"epochs": 9, "lr": 0.01, "threads": 0, "eval_every": 3},
     }
     jobs = [Job(run=run_config(path, tmp_path / f"of-{n}", **sections), world_size=n) for n in (1, 2, 4)]
     assert gang.train_all(*jobs) == [[0] * job.world_size for job in jobs]
