@@ -92,9 +92,10 @@ def open_sealed_json(path: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(raw)
         checksum = value.pop("checksum")
+        sealed, expected = sealed_json(value), fingerprint(value)  # neither takes a number that a flip made infinite
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CorruptError(f"{path} is corrupt or not a graphsys file: it holds no sealed JSON") from error
-    if sealed_json(value) != raw or checksum != fingerprint(value):
+    if sealed != raw or checksum != expected:
         raise CorruptError(f"{path} is corrupt: its bytes do not match the checksum it carries")
     return value
 

@@ -209,7 +209,7 @@ def test_a_training_whose_workers_are_lost_too_often_ends_with_one_sentence(
     path, run = write_run(tmp_path / "plain.yaml", store)
     moments = [int(schedule_of(run).seeds(3).node[0])]
     model = {"class": "helpers.dying:Dying", "kwargs": {"folder": str(tmp_path), "moments": moments}}
-    cluster = {"address": head["cluster"], "max_failures": 0}
+    cluster = {"address": head["cluster"], "max_failures": 0, "num_workers": 1}
     path, run = write_run(tmp_path / "run.yaml", store, model=model, cluster=cluster)
     done = graphsys("train", str(path), cwd=tmp_path, RAY_AUTH_MODE="disabled")
     assert done.returncode == 1

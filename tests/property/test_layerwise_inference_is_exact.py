@@ -103,7 +103,7 @@ def chunked(graph: Graph, network: ConvStack, limits: ChunkLimits, folder: Path)
 
 @pytest.mark.parametrize("name", ["sage", "gcn", "gat", "gin"])
 @given(limits=LIMITS)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 def test_any_chunk_size_gives_the_whole_graph_forward(graph: Graph, name: str, limits: ChunkLimits) -> None:
     network = model(name)
     with torch.no_grad():

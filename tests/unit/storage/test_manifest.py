@@ -96,3 +96,10 @@ def test_sealed_json_has_one_spelling(tmp_path: Path) -> None:
     path.write_bytes(raw.replace(b",", b", "))
     with pytest.raises(CorruptError):
         open_sealed_json(path)
+
+
+def test_a_flip_that_makes_a_number_infinite_is_found(tmp_path: Path) -> None:
+    raw, path = sealed_json({"loss": 1e-05}), tmp_path / "value.json"
+    path.write_bytes(raw.replace(b"1e-05", b"1e905"))
+    with pytest.raises(CorruptError, match="holds no sealed JSON"):
+        open_sealed_json(path)

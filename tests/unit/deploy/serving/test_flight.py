@@ -27,7 +27,7 @@ TOKEN = "the-token-of-the-tests"
 
 @contextmanager
 def serving(*tables: EmbeddingTable, **settings: Any) -> Iterator[tuple[Service, FlightService]]:
-    service = service_with(*tables, flight_port=0, **settings)
+    service = service_with(*tables, flight_port=0, map_points=0, **settings)
     server = FlightService(service)
     try:
         yield service, server
