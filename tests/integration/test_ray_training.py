@@ -180,27 +180,38 @@ def wait_for(url: str) -> None:
 def test_a_submitted_run_trains_on_the_cluster_and_reports_its_result(
     head: dict[str, str], store: Path, tmp_path: Path
 ) -> None:
-    # A pipeline of one process: on a cluster it is a job of workers all the same.
-    path, run = write_run(
-        tmp_path / "run.yaml",
-        store,
-        model={"name": "gcnii", "hidden": 8, "num_layers": 3},
-        trainer={"strategy": "pipeline"},
-        cluster={"num_workers": 1},
-    )
+    kwargs = {"folder": str(tmp_path), "moments": []}
+    path, run = write_run(tmp_path / "run.yaml", store, model={"class": "helpers.dying:Dying", "kwargs": kwargs})
     sent = ("submit", str(path), "--address", head["jobs"])
     done = graphsys(*sent, "--json", cwd=tmp_path, RAY_AUTH_MODE="disabled")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["status"], answer["exit_code"]) == ("SUCCEEDED", 0)
     assert answer["result"]["checkpoint"] == str(final_checkpoint(run.out))
-    assert answer["result"]["stages"]["train"]["seconds"] > 0
-    assert answer["result"]["pipeline"]["rows"]
     assert "epoch 2: loss" in done.stderr
     # Another model in the same folder is the run's own refusal; the job's exit code comes back.
-    refused = graphsys(*sent, "--set", "model.hidden=4", cwd=tmp_path, RAY_AUTH_MODE="disabled")
+    refused = graphsys(*sent, "--set", "model.kwargs.moments=[1]", cwd=tmp_path, RAY_AUTH_MODE="disabled")
     assert refused.returncode == 2
     assert "was made by another run" in refused.stdout
+
+
+def test_a_pipeline_of_one_process_on_a_cluster_reports_its_result(
+    head: dict[str, str], store: Path, tmp_path: Path
+) -> None:
+    model = {"name": "gcnii", "hidden": 8, "num_layers": 3}
+    path, run = write_run(
+        tmp_path / "run.yaml",
+        store,
+        model=model,
+        trainer={"strategy": "pipeline"},
+        cluster={"address": head["cluster"], "num_workers": 1},
+    )
+    done = graphsys("train", str(path), "--json", cwd=tmp_path, RAY_AUTH_MODE="disabled")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["checkpoint"] == str(final_checkpoint(run.out))
+    assert answer["stages"]["train"]["seconds"] > 0
+    assert answer["pipeline"]["rows"]
 
 
 def test_a_training_whose_workers_are_lost_too_often_ends_with_one_sentence(
@@ -209,7 +220,7 @@ def test_a_training_whose_workers_are_lost_too_often_ends_with_one_sentence(
     path, run = write_run(tmp_path / "plain.yaml", store)
     moments = [int(schedule_of(run).seeds(3).node[0])]
     model = {"class": "helpers.dying:Dying", "kwargs": {"folder": str(tmp_path), "moments": moments}}
-    cluster = {"address": head["cluster"], "max_failures": 0, "num_workers": 1}
+    cluster = {"address": head["cluster"], "max_failures": 0}
     path, run = write_run(tmp_path / "run.yaml", store, model=model, cluster=cluster)
     done = graphsys("train", str(path), cwd=tmp_path, RAY_AUTH_MODE="disabled")
     assert done.returncode == 1
