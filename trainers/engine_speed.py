@@ -1,9 +1,12 @@
-"""How fast packing goes on this machine and disk: a small window, really planned and packed, then remembered."""
+"""How fast packing goes on this machine and disk: a small window, really planned and packed.
+
+A plan packs rows of the run's own shape. To choose a mode, one of a standard shape is enough, which is remembered.
+"""
 
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -25,19 +28,35 @@ from graphsys.storage.window import Window, WindowHeader, WindowWriter
 from graphsys.trainers.scratch import scratch_folder
 
 MAX_AGE = timedelta(days=7)
-NUM_NODES = 160_000
+ROWS_NBYTES = 80_000_000  # of the rows that are scanned
 _DIM = 128
 _BATCHES = 16
 _ROUNDS = 3  # other work on a shared machine makes a single one any length
 _SHARE = 8  # of the nodes, as a divisor, that a batch holds
-_NODE_NBYTES = 1200  # of disk space that one node takes, its rows in the window included
+_SPACE = 3  # bytes of disk space per byte of the rows, copies in the window included
+_MEMORY = 256 * MIB  # enough for the window
+_LEAST_MEMORY = 4 * MIB  # for buffers
+_PLAN_NBYTES = 128  # of memory per node, of which planning takes about half
 _FREE_SHARE = 8  # of the free space, as a divisor: the most that the files take
 _LEAST_FREE = 64 * MIB  # with less, the run needs the space itself, and speeds are assumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackShape:
+    """What is packed."""
+
+    num_nodes: int  # at most; fewer where their rows are more than enough to measure on
+    dim: int
+    codec: str
+    with_rows: bool  # whether rows go into the window, or only the plan of the cache
+
+
+_STANDARD = PackShape(num_nodes=ROWS_NBYTES, dim=_DIM, codec="float32", with_rows=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpeed:
-    """Speeds of one machine and device, of this version of graphsys."""
+    """Speeds of one machine and device, of this version of graphsys and one shape of rows."""
 
     plan_access_s: float  # to plan one access of a window
     pack_bytes_s: float  # bytes read and written per second while a planned window is packed
@@ -68,41 +87,54 @@ def engine_speed(folder: Path) -> EngineSpeed:
     known = _recall(remembered)
     if known is not None:
         return known
-    if free < _LEAST_FREE:
-        return ASSUMED
     speed = measure_engine(place)
+    if free < _LEAST_FREE:
+        return speed
     with suppress(DiskError):
         write_bytes(remembered, sealed_json(speed.as_dict()))
     return speed
 
 
-def measure_engine(folder: Path) -> EngineSpeed:
+def measure_engine(folder: Path, shape: PackShape = _STANDARD, *, memory: int = _MEMORY) -> EngineSpeed:
     """Pack a window of drawn batches below an existing ``folder``, in files that are gone afterwards.
 
+    A device with less than 64 MiB left is not measured: usual speeds are assumed.
+
+    Args:
+        shape: of the rows.
+        memory: bytes that packing may take.
+
     Raises:
+        MemoryBudgetError: ``memory`` holds no window.
         DiskError: The folder cannot be written, or the disk is full.
     """
+    with disk_errors("read", folder):
+        free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE:
+        return ASSUMED
+    most = min(ROWS_NBYTES, free // _FREE_SHARE // _SPACE) // (4 * shape.dim)
+    planned = (memory - _LEAST_MEMORY) // _PLAN_NBYTES
     with scratch_folder(folder) as work:
-        return _measure(work)
+        return _measure(work, replace(shape, num_nodes=max(min(shape.num_nodes, most, planned), _SHARE)), memory)
 
 
-def _measure(work: Path) -> EngineSpeed:
-    num_nodes = min(NUM_NODES, shutil.disk_usage(work).free // _FREE_SHARE // _NODE_NBYTES)
+def _measure(work: Path, shape: PackShape, memory: int) -> EngineSpeed:
+    num_nodes = shape.num_nodes
     rng = np.random.default_rng(0)
     # Squared draws: few nodes are met often and many seldom, as in graphs.
     trace = [np.unique((num_nodes * rng.random(num_nodes // _SHARE) ** 2).astype(np.int64)) for _ in range(_BATCHES)]
-    rows = rng.random((num_nodes, _DIM), np.float32)
+    rows = rng.random((num_nodes, shape.dim), np.float32)
     features = FlatArray(work / "x", write_array(work / "x", rows))
     del rows
     _write_samples(work / "trace.sample", trace)
     slots = np.full(num_nodes // 10, -1, np.int64)
-    _pack(work, features, slots)  # compiles what is not compiled yet
+    _pack(work, features, slots, shape, memory)  # compiles what is not compiled yet
     plan_s, pack_s = [], []
     for _ in range(_ROUNDS):
         started = time.perf_counter()
         plan_residency(trace, slots.shape[0], slots)
         planned = time.perf_counter()
-        nbytes = _pack(work, features, slots)
+        nbytes = _pack(work, features, slots, shape, memory)
         plan_s.append(planned - started)
         pack_s.append(time.perf_counter() - planned - plan_s[-1])
     return EngineSpeed(
@@ -113,13 +145,13 @@ def _measure(work: Path) -> EngineSpeed:
     )
 
 
-def _pack(work: Path, features: FlatArray, slots: NodeIds) -> int:
+def _pack(work: Path, features: FlatArray, slots: NodeIds, shape: PackShape, memory: int) -> int:
     """Pack the window; return the bytes read and written."""
     out = work / "trace.pack"
     count = pack_window(
         work / "trace.sample", out, features,
-        num_slots=slots.shape[0], initial_slots=slots, codec="float32", with_rows=True,
-        memory=256 * MIB, fingerprint="",
+        num_slots=slots.shape[0], initial_slots=slots, codec=shape.codec, with_rows=shape.with_rows,
+        memory=memory, fingerprint="",
     )  # fmt: skip
     nbytes = count.read_bytes + (work / "trace.sample").stat().st_size + out.stat().st_size
     out.unlink()

@@ -55,6 +55,7 @@ def evaluate(run: RunConfig, progress: Progress = SILENT, *, overwrite: bool = F
     trained = open_trained(run)
     objective = resolve_objective(run.task, trained.store.node_type(trained.node_type))
     check = check_trained_store(run, trained.store, training_arrays(trained.store, trained.node_type), progress)
+    objective.load_metrics()
     with measure("evaluate") as report:
         inference = infer(trained, progress, redo=overwrite)
         count = ReadCount()

@@ -93,6 +93,11 @@ class WindowFeed:
         return self.schedule.num_seeds(first, stop)
 
     @property
+    def validates(self) -> bool:
+        """Whether this worker runs over validation batches."""
+        return "val" in self.windows
+
+    @property
     def validates_alone(self) -> bool:
         """Whether the training batches must be closed before the validation batches fit into memory."""
         return not self.plans.together
@@ -144,7 +149,7 @@ class WindowFeed:
 
     def validation(self) -> AbstractContextManager[Iterator[MiniBatch]] | None:
         """Open one pass over the validation batches; None when there are no validation nodes."""
-        return self._validation() if "val" in self.windows else None
+        return self._validation() if self.validates else None
 
     @contextmanager
     def _validation(self) -> Iterator[Iterator[MiniBatch]]:

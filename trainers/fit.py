@@ -117,6 +117,8 @@ def train_opened(
                 on_start()
         team.align(state.model)
         feed.prepare(progress, state.cursor())
+        if feed.validates:
+            job.objective.load_metrics()
         team.wait()
         before = _written(feed)
         with measure("train") as report:

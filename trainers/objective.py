@@ -48,6 +48,10 @@ class Objective(ABC):
     def said(self, output: Tensor) -> Tensor:
         """Return what users are told of outputs [Q, num_outputs]: probabilities, or values; float32 on the CPU."""
 
+    def load_metrics(self) -> None:
+        """Import the metrics' library, which takes about a second, lest a stage's seconds hold it."""
+        self.collection()
+
     def rank(self, metrics: dict[str, float]) -> tuple[float, float]:
         """Return what is larger for better metrics; the loss decides between equal ones."""
         return self.direction * metrics[self.monitor], -metrics["loss"]

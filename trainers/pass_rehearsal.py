@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import TypeVar
 
@@ -18,20 +17,20 @@ import torch
 from graphsys.core.types import EdgeType, Features
 from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
-from graphsys.storage.direct import aligned_empty
+from graphsys.storage.direct import Bytes, aligned_empty
 from graphsys.storage.row_blocks import cut_rows
 from graphsys.storage.store import Store
 from graphsys.trainers.accumulate import Accumulator
-from graphsys.trainers.edge_ranges import EDGE_NBYTES, START_NBYTES, EdgeRange, RangeReader
+from graphsys.trainers.edge_ranges import EDGE_NBYTES, START_NBYTES, EdgeRange, RangeReader, Targets
 from graphsys.trainers.layer_pass import LayerPass, layer_pass
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.passes import PassLimits, zero_state
 
-_EDGES = 1 << 21  # of the part: with fewer, its sums stay in the processor's caches
+_EDGES = 1 << 21  # of the part
 _WARM_EDGES = 1 << 10  # of a first one, with which kernels are compiled and libraries set up
 _BLOCKS = 8  # that messages and outputs are timed on
 _ROUNDS = 3  # the later ones find memory that the first one has touched
-_FRESH_BYTES = 512 * MIB  # that are touched to time fresh memory
+_STATE_BYTES = 512 * MIB  # most that sums are spread over, and fresh memory timed on: more than processors' caches
 
 _Result = TypeVar("_Result")
 
@@ -69,20 +68,22 @@ def rehearse_passes(
     """
     model.eval()
     edges = RangeReader(store, edge_type)
+    layers = [layer_pass(model, index, device) for index in range(len(dims) - 1)]
+    known = [layer for layer in layers if layer is not None]
+    if len(known) < len(layers):
+        return Passes(layers=())
+    most = 4 * edges.num_nodes * max(layer.state_channels for layer in known)
+    space, fresh_byte_s = _touched(min(most, _STATE_BYTES, memory // 2))
     found: list[PassPace] = []
     with Accumulator(torch.get_num_threads()) as accumulator, torch.no_grad():
-        for index, (dim, _) in enumerate(pairwise(dims)):
-            layer = layer_pass(model, index, device)
-            if layer is None:
-                return Passes(layers=())
+        for layer, dim in zip(known, dims, strict=False):
             limits = PassLimits.of(
                 memory, dim=dim, width=layer_width(model, dim), state_nbytes=4 * layer.state_channels
             )
-            part = _Part(layer, edges, limits, dim, accumulator)
+            part = _Part(layer, edges, limits, dim, accumulator, space)
             part.pace(_WARM_EDGES)
             found.append(_middle([part.pace(_EDGES) for _ in range(_ROUNDS)]))
-    most = max(4 * edges.num_nodes * pace.state_channels for pace in found) + EDGE_NBYTES * edges.num_edges
-    return Passes(layers=tuple(found), fresh_byte_s=_fresh_byte_s(min(most, _FRESH_BYTES, memory // 2)))
+    return Passes(layers=tuple(found), fresh_byte_s=fresh_byte_s)
 
 
 def _middle(rounds: list[PassPace]) -> PassPace:
@@ -94,29 +95,31 @@ def _middle(rounds: list[PassPace]) -> PassPace:
     )
 
 
-def _fresh_byte_s(nbytes: int) -> float:
-    """Return the seconds per byte in which all threads together touch fresh memory.
+def _touched(nbytes: int) -> tuple[Bytes, float]:
+    """Return zeroed memory, and the seconds per byte in which all threads together touched it for the first time.
 
     A virtual machine whose host takes free pages back gets them at a tenth of the speed of pages that it has.
     """
     threads = torch.get_num_threads()
     started = time.perf_counter()
-    parts = np.array_split(aligned_empty(nbytes), threads)
+    space = aligned_empty(nbytes)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: np.copyto(part, 0), parts))
-    return (time.perf_counter() - started) / nbytes
+        list(pool.map(lambda part: np.copyto(part, 0), np.array_split(space, threads)))
+    return space, (time.perf_counter() - started) / nbytes
 
 
 class _Part:
     """One layer, and what a few of its edges are run on."""
 
     def __init__(
-        self, layer: LayerPass, edges: RangeReader, limits: PassLimits, dim: int, accumulator: Accumulator
-    ) -> None:
+        self, layer: LayerPass, edges: RangeReader, limits: PassLimits, dim: int, accumulator: Accumulator,
+        space: Bytes,
+    ) -> None:  # fmt: skip
         self._layer = layer
         self._edges = edges
         self._limits = limits
         self._accumulator = accumulator
+        self._space = space
         rows = min(limits.block_rows, edges.num_nodes)
         self._blocks = min(_BLOCKS, -(-edges.num_nodes // rows))
         self._x = np.random.default_rng(0).standard_normal((rows, dim), np.float32)
@@ -126,7 +129,8 @@ class _Part:
         """Return how fast about ``num_edges`` edges go."""
         layer, part, sorted_s = self._layer, *_timed(lambda: self._range(num_edges))
         sent, sent_s = _timed(lambda: [layer.send(self._x, self._in_degree) for _ in range(self._blocks)][-1])
-        state = zero_state(part.num_dst, layer.state_channels)
+        state, stride = self._state(part.num_dst)
+        target = part.target * np.int32(stride)
         num_rows = self._blocks * self._x.shape[0]
         own = slice(min(part.num_dst, num_rows))
 
@@ -135,7 +139,7 @@ class _Part:
                 yield slice(start, stop), self._x[: stop - start]
 
         _, started_s = _timed(lambda: layer.start(state[own], rows))
-        _, added_s = _timed(lambda: self._add(part, sent, state))
+        _, added_s = _timed(lambda: self._add(part, sent, target, state))
         _, output_s = _timed(lambda: list(layer.outputs(state[own], part.degree[own], rows)))
         return PassPace(
             state_channels=layer.state_channels,
@@ -157,10 +161,21 @@ class _Part:
         )
         return next(ranges)
 
-    def _add(self, part: EdgeRange, sent: Features, state: Features) -> None:
+    def _state(self, num_dst: int) -> tuple[Features, int]:
+        """Return the state of ``num_dst`` destinations and how many rows apart they lie in it.
+
+        Side by side they would stay in the processor's caches, where those of the whole graph do not.
+        """
+        channels = self._layer.state_channels
+        most = self._space.nbytes // (4 * channels)
+        if most < num_dst:
+            return zero_state(num_dst, channels), 1
+        return self._space[: 4 * channels * most].view(np.float32).reshape(most, channels), most // num_dst
+
+    def _add(self, part: EdgeRange, sent: Features, target: Targets, state: Features) -> None:
         for block in part.source_blocks():
             here = slice(int(part.offset[block]), int(part.offset[block + 1]))
-            self._layer.add(self._accumulator, sent, part.source[here], part.target[here], state)
+            self._layer.add(self._accumulator, sent, part.source[here], target[here], state)
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:

@@ -36,7 +36,7 @@ from graphsys.trainers.cost_model import (
 )
 from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.drawn_windows import sample_some
-from graphsys.trainers.engine_speed import engine_speed
+from graphsys.trainers.engine_speed import EngineSpeed, engine_speed
 from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
@@ -63,6 +63,7 @@ class ModePrediction:
     before_s: float  # seconds until training starts, as the run asks for samples
     epochs: int
     paces: Paces | None = None  # None when it is impossible
+    engine: EngineSpeed | None = None  # the speed of packing, in modes that pack
 
     @property
     def plan(self) -> PackPlan | None:
@@ -115,11 +116,15 @@ class Prediction:
     share: float = 1.0  # of the training that lies ahead, and that the stages up to training are the cost of
 
     @property
+    def chosen(self) -> ModePrediction:
+        """The mode that the run takes."""
+        return next(mode for mode in self.modes if mode.chosen)
+
+    @property
     def pace(self) -> Pace:
         """How fast the training batches of the chosen mode go."""
-        (paces,) = (mode.paces for mode in self.modes if mode.chosen)
-        assert paces is not None
-        return paces.train
+        assert self.chosen.paces is not None
+        return self.chosen.paces.train
 
     @property
     def disk_bytes(self) -> int:
@@ -143,7 +148,7 @@ class Prediction:
             "memory_bytes": max(cost.memory_bytes for cost in self.stages.values()),
             "plan": self.plan.as_dict(),
             "disk": self.work.disk.as_dict(),
-            "engine": self.work.engine.as_dict(),
+            "engine": None if self.chosen.engine is None else self.chosen.engine.as_dict(),
             "batch": {
                 "mean_nodes": round(pilot.mean_nodes, 1),
                 "mean_edges": round(pilot.mean_edges, 1),
@@ -158,8 +163,9 @@ class Prediction:
 
     def break_even(self) -> dict[str, int | None]:
         """Return, for each other possible mode, from how many epochs on the chosen one is faster; None: never."""
-        (chosen,) = (mode for mode in self.modes if mode.chosen)
-        return {mode.mode: chosen.break_even(mode) for mode in self.modes if mode.plan is not None and not mode.chosen}
+        return {
+            mode.mode: self.chosen.break_even(mode) for mode in self.modes if mode.plan is not None and not mode.chosen
+        }
 
 
 def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0, compares: bool = True) -> Prediction:
@@ -184,7 +190,7 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
         others = [mode for mode in MODES if compares and mode != plans.train.mode]
         found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in (plans.train.mode, *others)}
         modes = tuple(found[mode] for mode in MODES if mode in found)
-    (chosen,) = (mode for mode in modes if mode.chosen)
+    chosen = next(mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     # One process evaluates and embeds, and has the machine to itself.
     alone = replace(work, workers=1, cores=cores(), disk=disk_speed(run.out), engine=engine_speed(run.out))
@@ -260,6 +266,10 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
             return ModePrediction(
                 mode=mode, chosen=False, why=str(error), plans=None, stages={}, before_s=0.0, epochs=run.trainer.epochs
             )
+    engine = None
+    if mode in ("packed", "cached"):
+        engine = rehearsal.packing(plans.train)
+        work = replace(work, engine=share_of_engine(engine, work.workers))
     paces = _rehearse(work, rehearsal, plans)
     return ModePrediction(
         mode=mode,
@@ -270,6 +280,7 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
         before_s=before_training_s(work, plans),
         epochs=run.trainer.epochs,
         paces=paces,
+        engine=engine,
     )
 
 

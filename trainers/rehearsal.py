@@ -27,13 +27,14 @@ from graphsys.storage.store import Store
 from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.drawn_windows import DrawnBatch, DrawnWindows, draw_window
+from graphsys.trainers.engine_speed import EngineSpeed, PackShape, measure_engine
 from graphsys.trainers.loader import Loader
-from graphsys.trainers.objective import Objective
+from graphsys.trainers.objective import Objective, Scores
 from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.rows import open_reader, open_rows
 from graphsys.trainers.scratch import scratch_folder
 from graphsys.trainers.state import new_state
-from graphsys.trainers.step import Setting, train_step
+from graphsys.trainers.step import Setting, score_batch, train_step
 
 _STEPS = 20  # of one rehearsal
 _START = 8  # of them, those that also pay for fresh buffers
@@ -119,13 +120,13 @@ class Rehearsal:
             plan: of the batches.
             fetched: rows of a batch that come from the disk.
             loaded: rows that the cache starts with.
-            trains: whether steps are taken; otherwise batches run forward only.
+            trains: whether steps are taken; otherwise batches are scored, as validation does.
 
         Raises:
             DiskError: The folder cannot be written, or the disk is full.
             CorruptError: A row of the store is not what was written.
         """
-        work = self._train if trains else self._infer
+        work = self._train if trains else self._scoring()
         # A folder of its own: a rehearsal of validation may begin while that of training is still open.
         with TemporaryDirectory(dir=self._run.out) as name:
             folder = Path(name)
@@ -169,6 +170,20 @@ class Rehearsal:
         first, whole = sample(few), sample(many)
         batch_s = max(whole - first, 0.0) / (many - few) if many > few else whole / many
         return Sampling(start_s=max(first - few * batch_s, 0.0), batch_s=batch_s)
+
+    def packing(self, plan: PackPlan) -> EngineSpeed:
+        """Return how fast windows are planned and packed, in modes that do; the rows are of the store's shape.
+
+        Raises:
+            DiskError: The folder cannot be written, or the disk is full.
+        """
+        shape = PackShape(
+            num_nodes=self._topology.num_nodes,
+            dim=self._features.shape[1],
+            codec=plan.codec,
+            with_rows=plan.mode == "packed",
+        )
+        return measure_engine(self._run.out, shape, memory=plan.producer_bytes)
 
     @contextmanager
     def _run_through(
@@ -251,6 +266,10 @@ class Rehearsal:
 
     def _train(self, batch: MiniBatch) -> None:
         train_step(self._state, batch, self._setting)
+
+    def _scoring(self) -> Callable[[MiniBatch], None]:
+        scores = Scores(self._setting.objective, self._device)
+        return lambda batch: score_batch(self._state, batch, self._setting, scores)
 
     def _infer(self, batch: MiniBatch) -> None:
         self._model.eval()

@@ -117,17 +117,22 @@ def validate(state: TrainState, batches: Iterable[LabelledBatch], setting: Setti
         ConfigError: One of them is no number.
     """
     scores = Scores(setting.objective, setting.device)
-    state.model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            with autocast(setting.device, setting.config):
-                output = state.model(batch)
-            scores.update(output, _labels(batch))
+    for batch in batches:
+        score_batch(state, batch, setting, scores)
     found = scores.compute()
     for name, value in found.items():
         if not math.isfinite(value):
             raise _diverged(state, setting.config, f"the {name} of the validation became {value}")
     return found
+
+
+def score_batch(state: TrainState, batch: LabelledBatch, setting: Setting, scores: Scores) -> None:
+    """Add a batch to ``scores``, as the model is now."""
+    state.model.eval()
+    with torch.inference_mode():
+        with autocast(setting.device, setting.config):
+            output = state.model(batch)
+        scores.update(output, _labels(batch))
 
 
 def _labels(batch: LabelledBatch) -> Tensor:

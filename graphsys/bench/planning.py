@@ -21,8 +21,9 @@ def measure_plan(setting: Setting, progress: Progress) -> Measured:
     Figures below half a second or 16 MiB, predicted and measured, are left out: nothing depends on them.
     """
     run = setting.run("plan", epochs=_EPOCHS, mode="packed", samples="fresh")
-    prediction = predict(run, progress, compares=False)
+    # As `train` has it: the planner's pilot reads the topology from the disk, and the run finds it in the page cache.
     drop_pages(setting.store)
+    prediction = predict(run, progress, compares=False)
     trained = fit(run, progress=progress)
     evaluated = evaluate(run, progress)
     stages = {**trained.stages, "evaluate": evaluated.report}

@@ -4,7 +4,7 @@ import pytest
 
 from graphsys.storage.manifest import sealed_json
 from graphsys.trainers import engine_speed as module
-from graphsys.trainers.engine_speed import EngineSpeed, engine_speed, measure_engine
+from graphsys.trainers.engine_speed import EngineSpeed, PackShape, engine_speed, measure_engine
 
 OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, version="0.0.1", measured="2001-01-31")
 
@@ -12,7 +12,7 @@ OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, version="0.0.1", measured
 @pytest.fixture(autouse=True)
 def small_window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Keep the window small and the cache of our own; return the cache folder."""
-    monkeypatch.setattr(module, "NUM_NODES", 2000)
+    monkeypatch.setattr(module, "ROWS_NBYTES", 1_000_000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "graphsys"
 
@@ -22,6 +22,17 @@ def test_speeds_are_positive_and_the_files_are_gone(tmp_path: Path) -> None:
     assert found.plan_access_s > 0
     assert found.pack_bytes_s > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("dim", "codec", "with_rows"),
+    [(1, "int8", True), (33, "bfloat16", True), (5000, "float32", True), (33, "int8", False)],
+)
+def test_rows_of_any_shape_are_packed_within_a_small_budget(
+    tmp_path: Path, dim: int, codec: str, with_rows: bool
+) -> None:
+    shape = PackShape(num_nodes=3000, dim=dim, codec=codec, with_rows=with_rows)
+    assert measure_engine(tmp_path, shape, memory=5 << 20).pack_bytes_s > 0
 
 
 def test_a_measurement_is_remembered_per_device(tmp_path: Path, small_window: Path) -> None:
