@@ -57,6 +57,43 @@ def num_kept(degree: int, fanout: int, replace: bool) -> int:
 
 
 @njit
+def draw_places(
+    node: NodeIds,  # [F] global ids
+    first: NodeIds,  # [F] place of each node's first in-edge
+    degree: NodeIds,  # [F]
+    fanout: int,  # -1: all
+    replace: bool,
+    key: np.uint64,  # of the batch and the hop
+    row: int,  # those before it are done
+    place: NodeIds,  # out [*] places of edges in the graph's indices
+    indptr: Local,  # [F + 1]; out: the entries behind ``row``
+) -> tuple[int, int]:
+    """Draw the in-edges that each node keeps, until ``place`` takes no further node's; return (rows done, places).
+
+    What a node draws depends on ``key`` and its id alone.
+    """
+    done, fill = indptr[row], 0
+    while row < node.shape[0]:
+        kept = num_kept(degree[row], fanout, replace)
+        if fill + kept > place.shape[0]:
+            break
+        mine = place[fill : fill + kept]
+        if kept == degree[row] and not (replace and fanout >= 0):
+            for position in range(kept):
+                mine[position] = position
+        elif replace:
+            choose_repeated(draw(key, np.uint64(node[row])), degree[row], mine)
+        else:
+            choose_positions(draw(key, np.uint64(node[row])), degree[row], mine)
+        for position in range(kept):
+            mine[position] += first[row]
+        fill += kept
+        row += 1
+        indptr[row] = done + fill
+    return row, fill
+
+
+@njit
 def pick_neighbors(
     indices: Ids,  # [E] of the graph
     node: NodeIds,  # [F] global ids
@@ -69,31 +106,14 @@ def pick_neighbors(
     indptr: Local,  # out [F + 1]
     picked: Ids,  # out [kept] global source ids
 ) -> None:
-    """Draw the in-edges that each node keeps; what a node draws depends on ``key`` and its id alone.
+    """Draw the in-edges that each node keeps, as :func:`draw_places` does, and read them.
 
     The places of many nodes' edges are drawn first and read then, so that many reads are on their way at once.
     """
     row, done = 0, 0
     indptr[0] = 0
     while row < node.shape[0]:
-        fill = 0
-        while row < node.shape[0]:
-            kept = num_kept(degree[row], fanout, replace)
-            if fill + kept > place.shape[0]:
-                break
-            mine = place[fill : fill + kept]
-            if kept == degree[row] and not (replace and fanout >= 0):
-                for position in range(kept):
-                    mine[position] = position
-            elif replace:
-                choose_repeated(draw(key, np.uint64(node[row])), degree[row], mine)
-            else:
-                choose_positions(draw(key, np.uint64(node[row])), degree[row], mine)
-            for position in range(kept):
-                mine[position] += first[row]
-            fill += kept
-            row += 1
-            indptr[row] = done + fill
+        row, fill = draw_places(node, first, degree, fanout, replace, key, row, place, indptr)
         for position in range(fill):
             picked[done + position] = indices[place[position]]
         done += fill

@@ -1,18 +1,15 @@
-"""Samples a window's batches ahead of training: in parallel, one batch per thread, written in order."""
+"""Samples a window's batches ahead of training and writes them in order."""
 
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from graphsys.core.machine import cores
 from graphsys.core.progress import Task
-from graphsys.core.types import Array, BatchKey, NodeIds, SampledBatch, Topology
-from graphsys.samplers.neighbor import BYTES_PER_EDGE, sample_neighbors
+from graphsys.core.types import Array, NodeIds, Topology
+from graphsys.samplers.ahead import sample_batches
+from graphsys.samplers.expansion import Drawing
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.window import WindowHeader, WindowWriter
 
@@ -43,7 +40,8 @@ def sample_window(
     The file's bytes depend on neither ``threads`` nor ``memory``. On failure ``path`` is as it was.
 
     Args:
-        topology: Edges of one node type to itself; the arrays may be memory maps.
+        topology: Edges of one node type to itself; those of a store may be larger than ``memory``, see
+            :func:`graphsys.samplers.ahead.sample_batches`.
         positions: Consecutive positions of the schedule.
         fanouts: in-edges to keep per node, one entry per hop; -1 keeps all.
         replace, weighted: How they are drawn; see :func:`graphsys.samplers.neighbor.sample_neighbors`.
@@ -68,23 +66,15 @@ def sample_window(
         narrow_ids=topology.num_nodes <= NARROW_IDS,
     )
     flush_bytes = min(memory // _FLUSH_SHARE, _FLUSH_MAX)
-    job = _Job(
-        topology=topology,
-        schedule=schedule,
-        fanouts=tuple(fanouts),
-        replace=replace,
-        weighted=weighted,
-        with_degree=with_degree,
-        memory=memory - flush_bytes,
-    )
-    with WindowWriter(path, header=header, flush_bytes=flush_bytes) as writer:
-        # Closed here and now, also by an error: no thread still samples when this function has returned.
-        with closing(_sample_in_order(job, positions, threads or cores())) as batches:
-            for sampled in batches:
-                y = None if labels is None else np.ascontiguousarray(labels[sampled.node[: sampled.batch_size]])
-                writer.add(sampled, y=y)
-                if task is not None:
-                    task.advance()
+    drawing = Drawing(fanouts=tuple(fanouts), replace=replace, weighted=weighted, with_degree=with_degree)
+    batches = sample_batches(topology, schedule, positions, drawing, threads=threads, memory=memory - flush_bytes)
+    # Batches are closed here and now, also by an error: no thread still samples when this function has returned.
+    with WindowWriter(path, header=header, flush_bytes=flush_bytes) as writer, closing(batches):
+        for sampled in batches:
+            y = None if labels is None else np.ascontiguousarray(labels[sampled.node[: sampled.batch_size]])
+            writer.add(sampled, y=y)
+            if task is not None:
+                task.advance()
         writer.close()
 
 
@@ -103,65 +93,6 @@ def sample_nodes(
 
     Arguments and errors are those of :func:`sample_window`.
     """
-    job = _Job(
-        topology=topology,
-        schedule=schedule,
-        fanouts=tuple(fanouts),
-        replace=replace,
-        weighted=weighted,
-        with_degree=False,
-        memory=memory,
-    )
-    with closing(_sample_in_order(job, positions, threads or cores())) as batches:
+    drawing = Drawing(fanouts=tuple(fanouts), replace=replace, weighted=weighted)
+    with closing(sample_batches(topology, schedule, positions, drawing, threads=threads, memory=memory)) as batches:
         return [sampled.node.copy() for sampled in batches]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """What all batches of a window have in common."""
-
-    topology: Topology
-    schedule: Schedule
-    fanouts: tuple[int, ...]
-    replace: bool
-    weighted: bool
-    with_degree: bool
-    memory: int  # bytes for batches in flight
-
-    def run(self, seeds: NodeIds, key: BatchKey) -> SampledBatch:
-        return sample_neighbors(
-            self.topology,
-            seeds,
-            self.fanouts,
-            key=key,
-            replace=self.replace,
-            weighted=self.weighted,
-            with_degree=self.with_degree,
-            memory=self.memory,
-        )
-
-
-def _sample_in_order(job: _Job, positions: Iterable[int], threads: int) -> Generator[SampledBatch, None, None]:
-    """Yield the batches at ``positions``; those that exist at any moment, the yielded one included, fit the memory."""
-    pending: deque[Future[SampledBatch]] = deque()
-    allowed, largest = 1, 0  # one at a time until the size of one is known
-    with ThreadPoolExecutor(threads, thread_name_prefix="graphsys-sample") as pool:
-        try:
-            for position in positions:
-                # Seeds are looked up here, in order: a schedule keeps the shuffle of one epoch only.
-                pending.append(pool.submit(job.run, job.schedule.seeds(position).node, job.schedule.key(position)))
-                while len(pending) >= allowed:
-                    sampled = pending.popleft().result()
-                    largest = max(largest, BYTES_PER_EDGE * sampled.num_edges)
-                    allowed = _num_in_flight(job.memory, largest, threads)
-                    yield sampled
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _num_in_flight(memory: int, largest: int, threads: int) -> int:
-    fitting = memory * 4 // (largest * 5 + 1)  # a quarter spare: the next batch may be larger than any before it
-    return max(1, min(threads + 1, fitting))  # one more than threads, so that none waits while one is written

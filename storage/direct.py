@@ -18,6 +18,8 @@ PAGE = 4096
 HUGE_PAGE = 2 << 20
 
 Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint32]  # what rows are copied as, whatever they hold
+WORD = 4  # bytes
 
 
 def align_down(offset: int, step: int = PAGE) -> int:

@@ -9,8 +9,8 @@ from typing import cast
 import numpy as np
 from numba import types
 
-from graphsys.core.types import Features, NodeIds
-from graphsys.storage.direct import PAGE, Bytes
+from graphsys.core.types import NodeIds
+from graphsys.storage.direct import PAGE, WORD, Bytes, Words
 from graphsys.storage.jit import njit
 
 _SIGNATURE = (types.int32, types.uintp, types.uintp, types.int64)  # file, address, bytes, offset
@@ -20,7 +20,7 @@ _pread = cast(
 
 
 def read_extents(
-    fileno: int, first: NodeIds, ascending: NodeIds, order: NodeIds, buffer: Bytes, out: Features
+    fileno: int, first: NodeIds, ascending: NodeIds, order: NodeIds, buffer: Bytes, out: Words
 ) -> tuple[int, int]:
     """Read extents and write row ``ascending[i]`` into ``out[order[i]]``; stop at the first that cannot be read whole.
 
@@ -30,20 +30,20 @@ def read_extents(
         ascending: [V] int64 row numbers, ascending.
         order: [V] int64 places in ``out``.
         buffer: page-aligned, of a size that takes every extent with the pages at its ends.
-        out: [*, D] float32.
+        out: [*, D] the rows' words.
 
     Returns:
         How many extents were read, and the bytes read.
     """
-    done, read_bytes = _read(fileno, first, ascending, order, buffer.view(np.float32), buffer.ctypes.data, out)
+    done, read_bytes = _read(fileno, first, ascending, order, buffer.view(np.uint32), buffer.ctypes.data, out)
     return int(done), int(read_bytes)
 
 
 @njit
 def _read(
-    fileno: int, first: NodeIds, ascending: NodeIds, order: NodeIds, values: Features, address: int, out: Features
+    fileno: int, first: NodeIds, ascending: NodeIds, order: NodeIds, values: Words, address: int, out: Words
 ) -> tuple[int, int]:
-    row_nbytes = 4 * out.shape[1]
+    row_nbytes = WORD * out.shape[1]
     read_bytes = 0
     for extent in range(first.shape[0] - 1):
         low, high = first[extent], first[extent + 1]
@@ -55,7 +55,7 @@ def _read(
             return extent, read_bytes
         read_bytes += nbytes
         for index in range(low, high):
-            word, place = (ascending[index] * row_nbytes - start) // 4, order[index]
+            word, place = (ascending[index] * row_nbytes - start) // WORD, order[index]
             for column in range(out.shape[1]):
                 out[place, column] = values[word + column]
     return first.shape[0] - 1, read_bytes

@@ -5,29 +5,24 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
-from queue import SimpleQueue
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from graphsys.core.errors import MemoryBudgetError, NodeIdError
 from graphsys.core.types import Features, NodeIds
 from graphsys.core.units import KIB, MIB, format_bytes
-from graphsys.storage.direct import PAGE, Bytes, DirectFile, align_down, align_up, aligned_empty
-from graphsys.storage.extent_reads import read_extents
+from graphsys.storage.direct import PAGE, DirectFile, Words, align_down, align_up, aligned_empty
+from graphsys.storage.direct_rows import GATHER_THREADS, DirectRows, Engine
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.jit import njit
-from graphsys.storage.ring import Ring, open_ring
 from graphsys.storage.row_extents import RowExtents
 from graphsys.storage.stream import LINE_NBYTES, fence, stream_row, streams
 
 # Reading on over a smaller gap costs a disk less than a further request: it reads 16 KiB as often a second as 4 KiB.
 GATHER_GAP = 16 * KIB
 GATHER_EXTENT = 128 * KIB
-GATHER_THREADS = 32  # reads in flight; a device reaches its rate only with many
-GATHER_RINGS = 2  # of io_uring: each has one thread, which copies rows while the others' reads are under way
-_PARTS_PER_THREAD = 4
 SCAN_GAP = 256 * KIB
 SCAN_EXTENT = 8 * MIB
 _SCAN_BUFFERS = 3  # two reads in flight while the consumer has the third
@@ -114,88 +109,23 @@ class DirectFeatures:
     def __init__(self, array: FlatArray, *, threads: int = GATHER_THREADS, rings: bool = True) -> None:
         self.count = ReadCount()
         self._extents = RowExtents.of(array, gap=GATHER_GAP, extent=GATHER_EXTENT)
-        self._file = DirectFile(array.path)
-        self._rings = self._open_rings() if rings and self._file.direct else []
-        workers = len(self._rings) or threads
-        # More parts than threads, so that one slow read does not leave the others idle; a ring has none idle.
-        self._parts = workers if self._rings else _PARTS_PER_THREAD * workers
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="graphsys-features")
-        self._free_rings: SimpleQueue[Ring] = SimpleQueue()
-        for ring in self._rings:
-            self._free_rings.put(ring)
-        self._buffers: SimpleQueue[Bytes] = SimpleQueue()
-        for _ in range(workers):
-            self._buffers.put(aligned_empty(self._extents.buffer_nbytes))
+        self._rows = DirectRows(array.path, self._extents, threads=threads, rings=rings)
 
     @property
-    def engine(self) -> Literal["io_uring", "threads"]:
+    def engine(self) -> Engine:
         """What keeps reads in flight."""
-        return "io_uring" if self._rings else "threads"
-
-    def _open_rings(self) -> list[Ring]:
-        opened = (open_ring(self._extents.buffer_nbytes) for _ in range(GATHER_RINGS))
-        return [ring for ring in opened if ring is not None]
+        return self._rows.engine
 
     def gather(self, node: NodeIds, out: Features) -> None:
         """See :meth:`FeatureReader.gather`."""
         _check_ids(node, self._extents.num_rows)
         ascending, order = _sorted(node)
-        first = self._extents.split(ascending)
-        num_extents = first.shape[0] - 1
-        cuts = np.linspace(0, num_extents, min(self._parts, num_extents) + 1).astype(np.int64)
-        gather_part = self._gather_by_ring if self._rings else self._gather_part
-        tasks = [
-            self._pool.submit(gather_part, first[start : stop + 1], ascending, order, out)
-            for start, stop in pairwise(cuts)
-        ]
-        wait(tasks)  # all of them, also after a failure: they write into the caller's buffer
-        read_bytes = sum(task.result() for task in tasks)
+        read_bytes = self._rows.gather(ascending, order, out.view(np.uint32))
         self.count.add(useful_bytes=node.shape[0] * self._extents.row_nbytes, read_bytes=read_bytes)
-
-    def _gather_part(self, first: NodeIds, ascending: NodeIds, order: NodeIds, out: Features) -> int:
-        buffer = self._buffers.get()
-        done, read_bytes = 0, 0
-        try:
-            while done < first.shape[0] - 1:
-                if self._file.direct:
-                    taken, nbytes = read_extents(self._file.fileno, first[done:], ascending, order, buffer, out)
-                    done, read_bytes = done + taken, read_bytes + nbytes
-                if done < first.shape[0] - 1:  # a buffered file, or a read that failed: this one says why
-                    read_bytes += self._gather_extent(first[done : done + 2], ascending, order, buffer, out)
-                    done += 1
-        finally:
-            self._buffers.put(buffer)
-        return read_bytes
-
-    def _gather_by_ring(self, first: NodeIds, ascending: NodeIds, order: NodeIds, out: Features) -> int:
-        ring = self._free_rings.get()
-        try:
-            done, read_bytes = ring.read_extents(self._file.fileno, first, ascending, order, out)
-        finally:
-            self._free_rings.put(ring)
-        left = np.flatnonzero(~done)
-        if left.shape[0]:
-            buffer = self._buffers.get()
-            try:  # reads that failed: these say why
-                for index in left:
-                    read_bytes += self._gather_extent(first[index : index + 2], ascending, order, buffer, out)
-            finally:
-                self._buffers.put(buffer)
-        return read_bytes
-
-    def _gather_extent(self, first: NodeIds, ascending: NodeIds, order: NodeIds, buffer: Bytes, out: Features) -> int:
-        place = slice(first[0], first[1])
-        rows, read_bytes = self._extents.read(self._file, ascending[place], buffer)
-        _scatter(rows, ascending[place], order[place], out)
-        return read_bytes
 
     def close(self) -> None:
         """Wait for reads in flight, then close the file."""
-        self._pool.shutdown()
-        for ring in self._rings:
-            ring.close()
-        self._rings = []
-        self._file.close()
+        self._rows.close()
 
     def __enter__(self) -> Self:
         return self
@@ -256,7 +186,7 @@ def scan_extents(
     in_flight = _SCAN_BUFFERS - 1  # one is with the consumer
     with DirectFile(array.path) as file, ThreadPoolExecutor(in_flight, thread_name_prefix="graphsys-scan") as ahead:
 
-        def read(index: int) -> Future[tuple[Features, int]]:
+        def read(index: int) -> Future[tuple[Words, int]]:
             wanted = ascending[first[index] : first[index + 1]]
             return ahead.submit(extents.read, file, wanted, buffers[index % _SCAN_BUFFERS])
 
@@ -268,7 +198,7 @@ def scan_extents(
             place = slice(int(first[index]), int(first[index + 1]))
             if count is not None:
                 count.add(useful_bytes=(place.stop - place.start) * extents.row_nbytes, read_bytes=read_bytes)
-            yield place, rows
+            yield place, rows.view(np.float32)
 
 
 def scan_extent(array: FlatArray, memory: int) -> int:
@@ -326,12 +256,3 @@ def _stream(rows: Features, index: NodeIds, out: Features) -> None:
     for place in range(index.shape[0]):
         stream_row(target, place * width, source, index[place] * width, lines)
     fence()
-
-
-@njit
-def _scatter(rows: Features, ascending: NodeIds, order: NodeIds, out: Features) -> None:
-    """Write row ``ascending[i]`` into ``out[order[i]]``; ``rows`` start at ``ascending[0]``."""
-    for index in range(ascending.shape[0]):
-        source, place = ascending[index] - ascending[0], order[index]
-        for column in range(rows.shape[1]):
-            out[place, column] = rows[source, column]

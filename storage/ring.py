@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from graphsys.core.types import Features, NodeIds
-from graphsys.storage.direct import PAGE, Bytes, aligned_empty
+from graphsys.core.types import NodeIds
+from graphsys.storage.direct import PAGE, WORD, Bytes, Words, aligned_empty
 from graphsys.storage.jit import njit
 
 DEPTH = 32  # reads in flight of one ring
@@ -75,7 +75,7 @@ class Ring:
         self.usable = True
 
     def read_extents(
-        self, fileno: int, first: NodeIds, ascending: NodeIds, order: NodeIds, out: Features
+        self, fileno: int, first: NodeIds, ascending: NodeIds, order: NodeIds, out: Words
     ) -> tuple[npt.NDArray[np.bool_], int]:
         """Read extents, as :func:`graphsys.storage.extent_reads.read_extents`, and leave out what cannot be read whole.
 
@@ -89,7 +89,7 @@ class Ring:
         self._free[:] = np.arange(DEPTH)
         read_bytes, self.usable = _read(
             self._state.ctypes.data, fileno, first, ascending, order,
-            self._buffer.view(np.float32), self._buffer.ctypes.data, self._slot_nbytes,
+            self._buffer.view(np.uint32), self._buffer.ctypes.data, self._slot_nbytes,
             self._free, self._extent, self._completed, self._completed.ctypes.data,
             self._completion, self._completion.ctypes.data, out, done,
         )  # fmt: skip
@@ -122,7 +122,7 @@ def _read(
     first: NodeIds,
     ascending: NodeIds,
     order: NodeIds,
-    values: Features,
+    values: Words,
     address: int,
     slot_nbytes: int,
     free: NodeIds,
@@ -131,21 +131,21 @@ def _read(
     completed_address: int,
     completion: npt.NDArray[np.uint64],
     completion_address: int,
-    out: Features,
+    out: Words,
     done: npt.NDArray[np.bool_],
 ) -> tuple[int, bool]:
     """Keep reads in flight until every extent was tried; copy the rows of each as it arrives.
 
     Args:
         ring: address of liburing's struct.
-        values: [depth * slot_nbytes / 4] all buffers, at ``address``.
+        values: [depth * slot_nbytes / 4] words of all buffers, at ``address``.
         free: [depth] slots in no use.
         done: [K] set for extents that were read whole.
 
     Returns:
         Bytes read, and whether the kernel took every request.
     """
-    row_nbytes, depth, num_extents = 4 * out.shape[1], free.shape[0], first.shape[0] - 1
+    row_nbytes, depth, num_extents = WORD * out.shape[1], free.shape[0], first.shape[0] - 1
     read_bytes, tried, in_flight, refusals = 0, 0, 0, 0
     while in_flight > 0 or (tried < num_extents and refusals == 0):
         while in_flight < depth and tried < num_extents and refusals == 0:
@@ -174,7 +174,7 @@ def _read(
             low, high = first[extent], first[extent + 1]
             start, nbytes = _span(low, high, ascending, row_nbytes)
             if start + found >= (ascending[high - 1] + 1) * row_nbytes:
-                _copy(values, int((slot * slot_nbytes - start) // 4), ascending[low:high], order[low:high], out)
+                _copy(values, int((slot * slot_nbytes - start) // WORD), ascending[low:high], order[low:high], out)
                 done[extent] = True
                 read_bytes += nbytes
             in_flight -= 1
@@ -191,7 +191,7 @@ def _span(low: int, high: int, ascending: NodeIds, row_nbytes: int) -> tuple[int
 
 
 @njit
-def _copy(values: Features, base: int, rows: NodeIds, places: NodeIds, out: Features) -> None:
+def _copy(values: Words, base: int, rows: NodeIds, places: NodeIds, out: Words) -> None:
     """Write row ``rows[i]`` into ``out[places[i]]``; row 0 would lie at ``values[base]``."""
     width = out.shape[1]
     for index in range(rows.shape[0]):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphsys.core.errors import ArtefactError, CorruptError
-from graphsys.core.types import Features, NodeIds
-from graphsys.storage.direct import PAGE, Bytes, DirectFile, align_down, align_up
+from graphsys.core.types import NodeIds
+from graphsys.storage.direct import PAGE, WORD, Bytes, DirectFile, Words, align_down, align_up
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.jit import njit
 
@@ -16,26 +16,38 @@ class RowExtents:
     """How rows of a flat array are read: in page-aligned extents that near rows share."""
 
     num_rows: int
-    dim: int
+    num_words: int  # of four bytes, per row
     gap: int  # bytes between two rows from which on they are read apart
     extent: int  # bytes that an extent spans at most; a longer row is read whole
 
     @classmethod
     def of(cls, array: FlatArray, *, gap: int, extent: int) -> "RowExtents":
-        """Return how to read ``array``.
+        """Return how to read rows of features.
 
         Raises:
-            ArtefactError: It is not [N, D] float32.
+            ArtefactError: ``array`` is not [N, D] float32.
         """
         spec = array.spec
         if spec.dtype != "float32" or len(spec.shape) != 2:
             raise ArtefactError(f"{array.folder} holds {spec.dtype} of shape {spec.shape}; features are [N, D] float32")
-        return cls(num_rows=spec.shape[0], dim=spec.shape[1], gap=gap, extent=extent)
+        return cls(num_rows=spec.shape[0], num_words=spec.shape[1], gap=gap, extent=extent)
+
+    @classmethod
+    def of_ids(cls, array: FlatArray, *, gap: int, extent: int) -> "RowExtents":
+        """Return how to read single ids.
+
+        Raises:
+            ArtefactError: ``array`` is not [N] int32 or int64.
+        """
+        spec = array.spec
+        if spec.dtype not in ("int32", "int64") or len(spec.shape) != 1:
+            raise ArtefactError(f"{array.folder} holds {spec.dtype} of shape {spec.shape}; ids are [N] int32 or int64")
+        return cls(num_rows=spec.shape[0], num_words=spec.row_nbytes // WORD, gap=gap, extent=extent)
 
     @property
     def row_nbytes(self) -> int:
         """Bytes of one row in the store, without padding."""
-        return 4 * self.dim
+        return WORD * self.num_words
 
     @property
     def buffer_nbytes(self) -> int:
@@ -48,7 +60,7 @@ class RowExtents:
         num_extents = _split(ascending, self.row_nbytes, self.gap, self.extent, first)
         return first[: num_extents + 1].copy()
 
-    def read(self, file: DirectFile, ascending: NodeIds, buffer: Bytes) -> tuple[Features, int]:
+    def read(self, file: DirectFile, ascending: NodeIds, buffer: Bytes) -> tuple[Words, int]:
         """Read one extent; return the rows from its first id to its last, a view of ``buffer``, and the bytes read."""
         begin = int(ascending[0]) * self.row_nbytes
         end = (int(ascending[-1]) + 1) * self.row_nbytes
@@ -60,7 +72,7 @@ class RowExtents:
         start = align_down(begin)
         raw = buffer[: align_up(end) - start]
         file.read_into(start, raw)
-        return raw[begin - start : end - start].view(np.float32).reshape(-1, self.dim), raw.nbytes
+        return raw[begin - start : end - start].view(np.uint32).reshape(-1, self.num_words), raw.nbytes
 
 
 @njit

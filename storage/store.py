@@ -28,6 +28,18 @@ class NodeTypeInfo:
     id_kind: Literal["identity", "integer", "string"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTopology(Topology):
+    """In-edges as memory maps, and the array of ``indices`` for reads past the page cache."""
+
+    indices_array: FlatArray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of ``indptr`` and ``indices`` together."""
+        return self.indptr.nbytes + self.indices.nbytes
+
+
 class Store:
     """A graph on disk. Arrays are opened when asked for; nothing is read before."""
 
@@ -152,12 +164,14 @@ class Store:
             in_memory: Give private copies of ``indptr`` and ``indices``, :meth:`topology_nbytes` in all; what is looked
                 at more rarely stays mapped.
         """
-        opened = {name.rpartition("/")[2]: self.array(name) for name in self.topology_arrays(edge_type)}
-        loaded = {
-            name: array.read() if in_memory and name in ("indptr", "indices") else array.memmap()
-            for name, array in opened.items()
-        }
-        return Topology(num_src_nodes=self.node_types[edge_type[0]].num_nodes, **loaded)
+        arrays = {name.rpartition("/")[2]: self.array(name) for name in self.topology_arrays(edge_type)}
+        num_src_nodes = self.node_types[edge_type[0]].num_nodes
+        if in_memory:
+            held = {name: array.read() for name, array in arrays.items() if name in ("indptr", "indices")}
+            mapped = {name: array.memmap() for name, array in arrays.items() if name not in held}
+            return Topology(num_src_nodes=num_src_nodes, **held, **mapped)
+        maps = {name: array.memmap() for name, array in arrays.items()}
+        return StoredTopology(num_src_nodes=num_src_nodes, indices_array=arrays["indices"], **maps)
 
     def topology_arrays(self, edge_type: EdgeType) -> tuple[str, ...]:
         """Return the names of the arrays that :meth:`topology` opens."""

@@ -6,6 +6,7 @@ foretells, and the rows are arbitrary: neither takes a scan of the features.
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from graphsys.core.config import RunConfig
 from graphsys.core.types import Array, BatchResidency, NodeIds, SampledBatch, Topology
-from graphsys.samplers.neighbor import sample_neighbors
+from graphsys.samplers.ahead import sample_batches
+from graphsys.samplers.expansion import Drawing
 from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.codec import encode
@@ -76,21 +78,17 @@ def sample_some(
 
     Raises:
         InputError: The nodes have no labels.
+        MemoryBudgetError: Sampling a single batch takes more than ``run.memory``.
     """
-    labels = store.labels(store.node_type(run.task.node_type).name)
-    found = []
-    for position in range(min(_BATCHES, max(schedule.index(len(schedule.nodes) // schedule.batch_size), 1))):
-        batch = sample_neighbors(
-            topology,
-            schedule.seeds(position).node,
-            run.sampler.fanouts,
-            key=schedule.key(position),
-            replace=run.sampler.replace,
-            weighted=run.sampler.weighted,
-            with_degree=with_degree,
-        )
-        found.append(DrawnBatch(sampled=batch, y=labels[batch.node[: batch.batch_size]]))
-    return found
+    labels, sampler = store.labels(store.node_type(run.task.node_type).name), run.sampler
+    drawing = Drawing(
+        fanouts=tuple(sampler.fanouts), replace=sampler.replace, weighted=sampler.weighted, with_degree=with_degree
+    )
+    positions = range(min(_BATCHES, max(schedule.index(len(schedule.nodes) // schedule.batch_size), 1)))
+    with closing(
+        sample_batches(topology, schedule, positions, drawing, threads=sampler.threads, memory=run.memory)
+    ) as batches:
+        return [DrawnBatch(sampled=batch, y=labels[batch.node[: batch.batch_size]]) for batch in batches]
 
 
 def draw_window(

@@ -2,17 +2,17 @@
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphsys.core.config import RunConfig
-from graphsys.core.machine import cores
 from graphsys.core.metrics import device_bytes
-from graphsys.core.types import BatchKey, NodeIds, SampledBatch, Topology
+from graphsys.core.types import NodeIds, SampledBatch, Topology
 from graphsys.core.units import MIB
-from graphsys.samplers.neighbor import BYTES_PER_EDGE, sample_neighbors
+from graphsys.samplers.ahead import sample_batches
+from graphsys.samplers.expansion import Drawing
 from graphsys.samplers.schedule import Schedule
 from graphsys.trainers.trace_model import fetched_rows, fit_frequencies
 
@@ -66,37 +66,28 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     """Sample up to sixteen batches spread over the schedule; the result depends on the arguments only, times aside.
 
     Args:
-        topology: in-edges of the graph; may be memory-mapped.
+        topology: in-edges of the graph; those of a store may be larger than ``run.memory``.
 
     Raises:
         MemoryBudgetError: Sampling a single batch takes more than ``run.memory`` and 64 MiB.
     """
-    memory = max(run.memory, _LEAST_MEMORY)
-    tally = _Tally(topology.num_nodes)
+    sampler, tally = run.sampler, _Tally(topology.num_nodes)
+    drawing = Drawing(fanouts=tuple(sampler.fanouts), replace=sampler.replace, weighted=sampler.weighted)
     read_before = device_bytes()[0]
 
-    def sample(seeds: NodeIds, key: BatchKey) -> SampledBatch:
-        return sample_neighbors(
-            topology,
-            seeds,
-            run.sampler.fanouts,
-            key=key,
-            replace=run.sampler.replace,
-            weighted=run.sampler.weighted,
-            memory=memory,
-        )
+    def sample(positions: NodeIds) -> None:
+        memory, at = max(run.memory, _LEAST_MEMORY), positions.tolist()
+        with closing(
+            sample_batches(topology, schedule, at, drawing, threads=sampler.threads, memory=memory)
+        ) as batches:
+            for batch in batches:
+                tally.add(batch)
 
     positions = _pilot_positions(schedule)
-    jobs = [(schedule.seeds(int(position)).node, schedule.key(int(position))) for position in positions]
-    tally.add(sample(*jobs[0]))  # compiles the kernels, so it says nothing about speed
-    # As many at a time as fit the budget; the first batch tells how many that are.
-    threads = max(1, min(run.sampler.threads or cores(), memory // max(tally.largest_bytes, 1)))
+    sample(positions[:1])  # compiles the kernels, so it says nothing about speed
     started = time.perf_counter()
-    with ThreadPoolExecutor(threads, thread_name_prefix="graphsys-pilot") as pool:
-        for first in range(1, len(jobs), threads):
-            for batch in pool.map(lambda job: sample(*job), jobs[first : first + threads]):
-                tally.add(batch)
-    seconds = (time.perf_counter() - started) / max(len(jobs) - 1, 1)
+    sample(positions[1:])
+    seconds = (time.perf_counter() - started) / max(len(positions) - 1, 1)
     return tally.pilot(topology, seconds, device_bytes()[0] - read_before)
 
 
@@ -106,12 +97,10 @@ class _Tally:
     def __init__(self, num_nodes: int) -> None:
         self._met = np.zeros(num_nodes, np.uint8)
         self._sizes: list[tuple[int, int, int]] = []
-        self.largest_bytes = 0
 
     def add(self, batch: SampledBatch) -> None:
         self._met[batch.node] += 1
         self._sizes.append((batch.num_nodes, batch.num_edges, batch.indptr.shape[0] - 1))
-        self.largest_bytes = max(self.largest_bytes, BYTES_PER_EDGE * batch.num_edges)
 
     def pilot(self, topology: Topology, seconds_per_batch: float, read_bytes: int) -> Pilot:
         nodes, edges, expanded = np.array(self._sizes).T

@@ -11,7 +11,7 @@ from graphsys.core.config import RunConfig
 from graphsys.core.errors import ConfigError, MemoryBudgetError
 from graphsys.core.types import Topology
 from graphsys.core.units import MIB, format_bytes
-from graphsys.samplers.neighbor import BYTES_PER_EDGE
+from graphsys.samplers.expansion import BYTES_PER_EDGE
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.codec import row_nbytes
 from graphsys.storage.packer import pack_nbytes
@@ -24,7 +24,7 @@ MAX_WINDOW_BATCHES = 1000  # Ginex plans about as many at once; the gain of more
 PLANNING_SHARE = 1 / 3  # of the budget that planning a window may take
 READ_AHEAD = 4  # batches read before they are needed, where memory allows
 MIN_READ_AHEAD = 2  # one is read while another is assembled
-_SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, and a batch larger than any before
+_SAMPLING_MARGIN = 1.5  # over the edges' bytes: dirty pages of the window, read buffers, a batch larger than any before
 BOUND_BYTES = 16 * MIB  # most that comparing the rows read with the fewest possible may take
 _BOUND_SHARE = 32  # and of the memory budget, as a divisor
 _ROWS_MARGIN = 1.1  # over the rows that the pilot foretells

@@ -11,8 +11,9 @@ from helpers.topologies import IdType, random_topology, topology_of, with_weight
 from graphsys.core.errors import ConfigError, CorruptError, InputError, MemoryBudgetError, NodeIdError
 from graphsys.core.types import BatchKey, NodeIds, SampledBatch, Topology
 from graphsys.samplers.choice import choose_positions
+from graphsys.samplers.expansion import BYTES_PER_EDGE
 from graphsys.samplers.kernels import EMPTY, relabel
-from graphsys.samplers.neighbor import BYTES_PER_EDGE, sample_neighbors
+from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.storage.flat import FlatArray, write_array
 
 KEY = BatchKey(seed=7, epoch=3, batch_id=11)

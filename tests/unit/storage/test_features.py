@@ -24,13 +24,13 @@ def _first_column(rows: Features) -> list[int]:
 
 
 def test_near_rows_share_an_extent_and_far_rows_do_not() -> None:
-    extents = RowExtents(num_rows=1000, dim=1, gap=40, extent=400)
+    extents = RowExtents(num_rows=1000, num_words=1, gap=40, extent=400)
     # Rows of 4 bytes: 9 rows of gap are 36 bytes, 10 are 40.
     assert extents.split(np.array([0, 10, 21, 22])).tolist() == [0, 2, 4]
 
 
 def test_no_extent_is_longer_than_its_limit() -> None:
-    extents = RowExtents(num_rows=1000, dim=1, gap=1000, extent=40)
+    extents = RowExtents(num_rows=1000, num_words=1, gap=1000, extent=40)
     assert extents.split(np.arange(25)).tolist() == [0, 10, 20, 25]
 
 
@@ -42,7 +42,7 @@ def test_a_row_longer_than_an_extent_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_no_ids_make_no_extents() -> None:
-    assert RowExtents(num_rows=9, dim=1, gap=1, extent=1).split(np.empty(0, np.int64)).tolist() == [0]
+    assert RowExtents(num_rows=9, num_words=1, gap=1, extent=1).split(np.empty(0, np.int64)).tolist() == [0]
 
 
 def test_two_threads_may_gather_at_once(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_file_that_cannot_be_read_has_no_extent_done() -> None:
     ring = open_ring(8192)
     assert ring is not None
     done, nbytes = ring.read_extents(
-        -1, np.array([0, 1, 2]), np.array([0, 5000]), np.array([0, 1]), np.empty((2, 16), np.float32)
+        -1, np.array([0, 1, 2]), np.array([0, 5000]), np.array([0, 1]), np.empty((2, 16), np.uint32)
     )
     ring.close()
     assert (done.tolist(), nbytes) == ([False, False], 0)
@@ -58,7 +58,7 @@ def test_a_ring_that_is_not_usable_any_more_reads_nothing(tmp_path: Path) -> Non
     assert ring is not None
     ring.usable = False
     fileno = os.open(array.path, os.O_RDONLY)
-    done, _ = ring.read_extents(fileno, np.array([0, 1]), np.array([7]), np.array([0]), np.empty((1, 16), np.float32))
+    done, _ = ring.read_extents(fileno, np.array([0, 1]), np.array([7]), np.array([0]), np.empty((1, 16), np.uint32))
     os.close(fileno)
     ring.close()
     assert not done.any()
