@@ -12,16 +12,16 @@ from itertools import accumulate, islice, pairwise
 import numpy as np
 
 from graphsys.core.types import BatchKey, NodeIds, SampledBatch
-from graphsys.samplers.expansion import BYTES_PER_EDGE, Drawing, Expansion, Frontier
+from graphsys.samplers.expansion import Drawing, Expansion, Frontier
 from graphsys.samplers.kernels import Ids, Local, draw_places
 from graphsys.storage.direct_ids import PASS_BYTES, DirectIds
 from graphsys.storage.store import StoredTopology
 
-_HOP_BYTES = PASS_BYTES + 8  # per edge of the hop in flight: its place and id; then id, node and local id
 _FRONTIER_BYTES = 20  # per node that is expanded: where its edges lie, how many, where the drawn ones start
-_CLOSING_BYTES = BYTES_PER_EDGE - _HOP_BYTES  # per edge of a batch whose ids are made local: its hash table
+_CLOSING_BYTES = 36  # per edge of a batch whose ids are made local: its hash table
 _SEED_BYTES = 64  # the same of its seeds
-_READER_SHARE = 8  # this part of the memory holds buffers of reads
+_CLOSING_SHARE = 4  # this part of the memory takes more than one such table
+_READER_SHARE = 8  # this part holds buffers of reads
 
 Seeds = tuple[NodeIds, BatchKey]  # [B] global ids of a batch, and what its draws depend on
 
@@ -49,8 +49,8 @@ def sample_groups(
         NodeIdError, ConfigError, CorruptError: As :func:`graphsys.samplers.neighbor.sample_neighbors`.
 
     Cost:
-        One pass over the touched parts of ``indices`` per hop and group. About 22 bytes of memory per edge of a group's
-        batches, and 36 per edge of ``threads`` of them.
+        One pass over the touched parts of ``indices`` per hop and group. About 18 bytes of memory per edge of a group's
+        batches, 22 where ids are int64, and 36 per edge of one of them or of as many as share a quarter of the memory.
     """
     seeds, waiting = iter(seeds), deque[Seeds]()
     buffers = memory // _READER_SHARE
@@ -73,7 +73,7 @@ class _Need:
     """Bytes that a batch takes."""
 
     held: int  # while its group is sampled
-    closing: int  # more while its ids are made local, which as many batches as there are threads do at once
+    closing: int  # more while its ids are made local
 
 
 class _Groups:
@@ -89,17 +89,19 @@ class _Groups:
         self._pool = pool
         self._threads = threads
         self._memory = memory
+        # Per edge of the hop in flight: its place and id; then id, node and, where ids are wide, local id.
+        self._hop_bytes = PASS_BYTES + topology.indices.itemsize
         self._largest: _Need | None = None
 
     def size(self, num_seeds: int) -> int:
         """Return how many batches the next group has at most, at least one."""
         need = self._largest or self._most(num_seeds)
-        return max((self._memory - self._threads * need.closing) // need.held, 1)
+        return max((self._memory - self._num_closing(need.closing) * need.closing) // need.held, 1)
 
     def _most(self, num_seeds: int) -> _Need:
         most = self._drawing.most_edges(num_seeds, self._topology.num_edges)
         return _Need(
-            held=(_HOP_BYTES + _FRONTIER_BYTES) * (most + num_seeds) + 1,
+            held=(self._hop_bytes + _FRONTIER_BYTES) * (most + num_seeds) + 1,
             closing=_CLOSING_BYTES * most + _SEED_BYTES * num_seeds,
         )
 
@@ -118,7 +120,7 @@ class _Groups:
 
     def _sample_hop(self, batches: list[Expansion], *, last: bool) -> list[Expansion]:
         frontiers = list(self._pool.map(Expansion.open_hop, batches))
-        needs = [_need(batch, frontier, last=last) for batch, frontier in zip(batches, frontiers, strict=True)]
+        needs = [self._need(batch, frontier, last=last) for batch, frontier in zip(batches, frontiers, strict=True)]
         fitting = self._num_fitting(needs)
         if last:
             known = [self._largest] if self._largest else []
@@ -132,25 +134,31 @@ class _Groups:
         del frontiers
         ids = self._indices.take(place)
         del place
-        list(self._pool.map(_close, batches, indptrs, [ids[part] for part in parts]))
+        step = self._num_closing(max(need.closing for need in needs[:fitting]))
+        for start in range(0, fitting, step):
+            some = slice(start, start + step)
+            list(self._pool.map(_close, batches[some], indptrs[some], [ids[part] for part in parts[some]]))
         return batches
+
+    def _need(self, batch: Expansion, frontier: Frontier, *, last: bool) -> _Need:
+        expanded = len(frontier.node) if last else len(frontier.node) + frontier.kept  # in this hop or the next
+        return _Need(
+            held=batch.nbytes + self._hop_bytes * frontier.kept + _FRONTIER_BYTES * expanded,
+            closing=_CLOSING_BYTES * batch.num_edges + _SEED_BYTES * batch.num_seeds,
+        )
 
     def _num_fitting(self, needs: Sequence[_Need]) -> int:
         held, closing = 0, 0
         for index, need in enumerate(needs):
             held, closing = held + need.held, max(closing, need.closing)
             # A batch alone has been compared with the memory when its hop was opened.
-            if index and held + min(index + 1, self._threads) * closing > self._memory:
+            if index and held + self._num_closing(closing) * closing > self._memory:
                 return index
         return len(needs)
 
-
-def _need(batch: Expansion, frontier: Frontier, *, last: bool) -> _Need:
-    expanded = len(frontier.node) if last else len(frontier.node) + frontier.kept  # in this hop or the next
-    return _Need(
-        held=batch.nbytes + _HOP_BYTES * frontier.kept + _FRONTIER_BYTES * expanded,
-        closing=_CLOSING_BYTES * batch.num_edges + _SEED_BYTES * batch.num_seeds,
-    )
+    def _num_closing(self, closing: int) -> int:
+        """Return how many batches, each of which takes ``closing`` bytes for it, may make their ids local at once."""
+        return max(min(self._memory // _CLOSING_SHARE // max(closing, 1), self._threads), 1)
 
 
 def _draw(frontier: Frontier, place: NodeIds) -> Local:
