@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,6 +187,20 @@ def test_a_pilot_batch_beyond_the_budget_is_refused_before_it_is_sampled(
     schedule = Schedule(nodes=store.split("node", "train"), batch_size=512, seed=0, epochs=1, samples="fresh")
     with pytest.raises(MemoryBudgetError, match=r"batch 0 of epoch 0 .*are left for it"):
         run_pilot(run, schedule, store.topology(store.edge_type_within("node")))
+
+
+def test_a_pilot_is_the_same_when_edges_that_do_not_fit_are_read_by_groups(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pilot_module, "_LEAST_MEMORY", 0)
+    schedule = Schedule(nodes=store.split("node", "train"), batch_size=1000, seed=0, epochs=2, samples="fresh")
+    topology = store.topology(store.edge_type_within("node"))
+    unmapped = replace(topology, indices=np.zeros_like(topology.indices))  # other edges than the file has
+    found = []
+    for memory, shown in (("64MiB", topology), ("1200KiB", unmapped)):
+        run = make_run(store.path, Path("out"), memory=memory, sampler={"fanouts": [4, 4], "batch_size": 1000})
+        found.append(replace(run_pilot(run, schedule, shown), seconds_per_batch=0.0, read_bytes=0))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("epochs", range(1, 16))
