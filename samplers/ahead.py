@@ -37,13 +37,26 @@ def sample_batches(
     # Seeds are looked up in order, when they are needed: a schedule keeps the shuffle of one epoch only.
     seeds = ((schedule.seeds(position).node, schedule.key(position)) for position in positions)
     threads = threads or cores()
+    left = _left_beside_map(topology, schedule, drawing, memory)
+    if left is not None:
+        return _sample_each(topology, seeds, drawing, threads, left)
+    assert isinstance(topology, StoredTopology)
+    return sample_groups(topology, seeds, drawing, threads=threads, memory=memory)
+
+
+def by_groups(topology: Topology, schedule: Schedule, drawing: Drawing, *, memory: int) -> bool:
+    """Whether :func:`sample_batches` reads the edges of groups of batches, and none through a map."""
+    return _left_beside_map(topology, schedule, drawing, memory) is None
+
+
+def _left_beside_map(topology: Topology, schedule: Schedule, drawing: Drawing, memory: int) -> int | None:
+    """Return the bytes for batches whose edges are held or mapped; None where they are to be read by groups."""
     if not isinstance(topology, StoredTopology) or drawing.weighted or memory < least_memory(topology):
-        return _sample_each(topology, seeds, drawing, threads, memory)
+        return memory
     # The pages of the maps are this process's, and so are those of any batch: one that is as large as it can be.
     left = memory - topology.nbytes
-    if BYTES_PER_EDGE * drawing.most_edges(schedule.batch_size, topology.num_edges) <= left:
-        return _sample_each(topology, seeds, drawing, threads, left)
-    return sample_groups(topology, seeds, drawing, threads=threads, memory=memory)
+    fits = BYTES_PER_EDGE * drawing.most_edges(schedule.batch_size, topology.num_edges) <= left
+    return left if fits else None
 
 
 def _sample_each(

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphsys.core.progress import Task
 from graphsys.core.types import Array, NodeIds, Topology
-from graphsys.samplers.ahead import sample_batches
+from graphsys.samplers.ahead import by_groups, sample_batches
 from graphsys.samplers.expansion import Drawing
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.window import WindowHeader, WindowWriter
@@ -65,7 +65,7 @@ def sample_window(
         fingerprint=fingerprint,
         narrow_ids=topology.num_nodes <= NARROW_IDS,
     )
-    flush_bytes = min(memory // _FLUSH_SHARE, _FLUSH_MAX)
+    flush_bytes = _flush_nbytes(memory)
     drawing = Drawing(fanouts=tuple(fanouts), replace=replace, weighted=weighted, with_degree=with_degree)
     batches = sample_batches(topology, schedule, positions, drawing, threads=threads, memory=memory - flush_bytes)
     # Batches are closed here and now, also by an error: no thread still samples when this function has returned.
@@ -76,6 +76,15 @@ def sample_window(
             if task is not None:
                 task.advance()
         writer.close()
+
+
+def window_by_groups(topology: Topology, schedule: Schedule, drawing: Drawing, *, memory: int) -> bool:
+    """Whether :func:`sample_window` with ``memory`` reads the edges of groups of batches, and none through a map."""
+    return by_groups(topology, schedule, drawing, memory=memory - _flush_nbytes(memory))
+
+
+def _flush_nbytes(memory: int) -> int:
+    return min(memory // _FLUSH_SHARE, _FLUSH_MAX)
 
 
 def sample_nodes(

@@ -272,15 +272,23 @@ def sample_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     splits = splits_of(work, plans)
     written = int(sum(split.sample_written for split in splits))
     stretch = _beside(work, paces, work.sample_threads)
-    # A pilot that read nothing found the topology in the page cache.
-    cold = work.pilot.read_bytes > _WARM * work.topology_bytes
     return StageCost(
         seconds=sum(split.sample_s(work) * _stretch(split, stretch) for split in splits),
-        device_bytes_read=max(work.topology_bytes - work.pilot.read_bytes, 0) if cold else 0,
+        device_bytes_read=_topology_read(work, splits),
         device_bytes_written=written,
         useful_bytes=written,
         memory_bytes=plans.train.producer_bytes,
     )
+
+
+def _topology_read(work: Work, splits: list[Split]) -> int:
+    """Return the bytes of edges that sampling reads: by groups, or of pages of the map that nobody has looked at."""
+    if work.sampling.read_bytes is not None:
+        edges = sum(split.made * split.pilot.mean_edges for split in splits)
+        return int(work.sampling.read_bytes * edges / max(work.pilot.mean_edges, 1))
+    # A pilot that read nothing found the topology in the page cache.
+    cold = work.pilot.read_bytes > _WARM * work.topology_bytes
+    return max(work.topology_bytes - work.pilot.read_bytes, 0) if cold else 0
 
 
 def pack_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from graphsys.core.config import RunConfig
+from graphsys.core.metrics import device_bytes
 from graphsys.core.types import Topology
 from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
-from graphsys.samplers.offline import sample_window
+from graphsys.samplers.expansion import Drawing
+from graphsys.samplers.offline import sample_window, window_by_groups
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.features import DirectFeatures, FeatureReader
 from graphsys.storage.flat import FlatArray, write_array
@@ -46,6 +48,7 @@ _FREE_SHARE = 8
 _TABLE_BYTES = 128 * MIB  # of rows held in memory: as many as leave the processor's caches behind
 _ALONE = 4  # steps with nothing beside them
 _SAMPLED = 16  # batches
+_MOST_SAMPLED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class Sampling:
 
     start_s: float  # seconds that a window takes beside its batches
     batch_s: float
+    read_bytes: float | None = None  # of the device per batch, where edges are read by groups; None: they are mapped
 
 
 class Rehearsal:
@@ -151,25 +155,33 @@ class Rehearsal:
         # Mapped anew, as the maker of windows has it.
         topology = self._store.topology(self._store.edge_type_within(name))
         run, labels = self._run, self._store.labels(name)
-        many = min(_SAMPLED, schedule.num_batches)
-        few = min(_SAMPLED // 4, many)
+        sampler = run.sampler
+        drawing = Drawing(fanouts=tuple(sampler.fanouts), replace=sampler.replace, weighted=sampler.weighted)
+        grouped = window_by_groups(topology, schedule, drawing, memory=plan.producer_bytes)
+        # How much a batch of a group reads depends on how many there are.
+        many = min(plan.window_batches, _MOST_SAMPLED) if grouped else min(_SAMPLED, schedule.num_batches)
+        few = max(many // 4, 1)
 
         def sample(count: int) -> float:
             path = run.out / "drawn.sample"
             started = time.perf_counter()
             sample_window(
                 topology, schedule, range(count), path,
-                fanouts=run.sampler.fanouts, replace=run.sampler.replace, weighted=run.sampler.weighted,
-                with_degree=with_degree, labels=labels, threads=run.sampler.threads, fingerprint="", window_index=0,
+                fanouts=sampler.fanouts, replace=sampler.replace, weighted=sampler.weighted,
+                with_degree=with_degree, labels=labels, threads=sampler.threads, fingerprint="", window_index=0,
                 memory=plan.producer_bytes,
             )  # fmt: skip
             seconds = time.perf_counter() - started
             path.unlink()
             return seconds
 
-        first, whole = sample(few), sample(many)
+        if grouped:
+            sample(1)  # compiles kernels that the pilot may have had no need of
+        first, before = sample(few), device_bytes()[0]
+        whole = sample(many)
         batch_s = max(whole - first, 0.0) / (many - few) if many > few else whole / many
-        return Sampling(start_s=max(first - few * batch_s, 0.0), batch_s=batch_s)
+        read_bytes = (device_bytes()[0] - before) / many if grouped else None
+        return Sampling(start_s=max(first - few * batch_s, 0.0), batch_s=batch_s, read_bytes=read_bytes)
 
     def packing(self, plan: PackPlan) -> EngineSpeed:
         """Return how fast windows are planned and packed, in modes that do; the rows are of the store's shape.

@@ -244,6 +244,12 @@ def test_a_topology_that_the_pilot_found_in_memory_is_not_read_again(work: Work,
     assert sample_cost(warm, plans, FAST).device_bytes_read == 0
 
 
+def test_edges_that_are_read_by_groups_are_read_for_every_batch(work: Work, plans: RunPlans) -> None:
+    grouped = replace(work, sampling=replace(work.sampling, read_bytes=1000.0), val_pilot=None, val_schedule=None)
+    read = sample_cost(grouped, plans, FAST).device_bytes_read
+    assert read == pytest.approx(1000 * work.schedule.num_batches, rel=0.05)
+
+
 def test_a_mode_pays_off_after_as_many_epochs_as_its_preparation_costs(prediction: Prediction) -> None:
     (row,) = (row for row in prediction.modes if row.chosen)
 

@@ -99,6 +99,18 @@ def test_sampling_is_timed_on_windows_that_are_gone_afterwards(scene: Scene) -> 
     assert not list(scene.run.out.parent.glob(".graphsys-rehearsal-*"))
 
 
+def test_edges_that_do_not_fit_are_read_by_groups_and_their_bytes_counted(scene: Scene, tmp_path: Path) -> None:
+    store = tiny_store(tmp_path, num_nodes=2000, num_edges=400_000, num_features=4)
+    large = Scene(scene.run.model_copy(update={"store": store, "out": tmp_path / "run"}))
+    plan = replace(large.plan("packed"), producer_bytes=1400 << 10, window_batches=8)
+    with _open(large) as rehearsal:
+        by_groups = rehearsal.sampling(large.schedule, plan, with_degree=False)
+        mapped = rehearsal.sampling(large.schedule, replace(plan, producer_bytes=64 << 20), with_degree=False)
+    assert mapped.read_bytes is None
+    assert by_groups.read_bytes is not None
+    assert 0 < by_groups.read_bytes < large.topology.indices.nbytes * len(scene.run.sampler.fanouts)
+
+
 def _open(scene: Scene) -> AbstractContextManager[Rehearsal]:
     objective = resolve_objective(scene.run.task, scene.info)
     model = build_model(scene.run, scene.info.num_features, objective.num_outputs)
