@@ -23,7 +23,7 @@ def sample_batches(
     Args:
         topology: Edges of one node type to itself. Those of a store that do not fit ``memory`` beside a batch are read
             by groups of batches, see :mod:`graphsys.samplers.grouped`. Weighted draws look at every in-edge and go
-            through the memory maps, whatever these take.
+            through the memory maps, whatever these take; so does a budget of less than a megabyte, too small to read.
         positions: Positions of the schedule.
         drawing: How edges are drawn.
         threads: Batches sampled at once, where memory allows; 0: one per core.

@@ -53,7 +53,7 @@ def sample_groups(
         batches, 22 where ids are int64, and 36 per edge of one of them or of as many as share a quarter of the memory.
     """
     seeds, waiting = iter(seeds), deque[Seeds]()
-    buffers = memory // _READER_SHARE
+    buffers = min(memory // _READER_SHARE, DirectIds.most_nbytes(topology.indices_array))
     with (
         DirectIds(topology.indices_array, memory=buffers) as indices,
         ThreadPoolExecutor(threads, thread_name_prefix="graphsys-sample") as pool,
@@ -92,11 +92,13 @@ class _Groups:
         # Per edge of the hop in flight: its place and id; then id, node and, where ids are wide, local id.
         self._hop_bytes = PASS_BYTES + topology.indices.itemsize
         self._largest: _Need | None = None
+        self._yielded = 0  # bytes of the largest batch so far: the last one given out may still be in use
 
     def size(self, num_seeds: int) -> int:
         """Return how many batches the next group has at most, at least one."""
         need = self._largest or self._most(num_seeds)
-        return max((self._memory - self._num_closing(need.closing) * need.closing) // need.held, 1)
+        free = self._memory - self._num_closing(need.closing) * need.closing - self._yielded
+        return max(free // need.held, 1)
 
     def _most(self, num_seeds: int) -> _Need:
         most = self._drawing.most_edges(num_seeds, self._topology.num_edges)
@@ -109,7 +111,8 @@ class _Groups:
         """Sample as many batches of ``seeds`` as fit the memory, from the first on, and at least that; all hops."""
         batches = list(self._pool.map(self._begin, seeds))
         for hop in range(len(self._drawing.fanouts)):
-            batches = self._sample_hop(batches, last=hop == len(self._drawing.fanouts) - 1)
+            self._sample_hop(batches, last=hop == len(self._drawing.fanouts) - 1)
+        self._yielded = max(self._yielded, *(batch.nbytes for batch in batches))
         return batches
 
     def _begin(self, seeds: Seeds) -> Expansion:
@@ -118,7 +121,8 @@ class _Groups:
         batch.shrink()
         return batch
 
-    def _sample_hop(self, batches: list[Expansion], *, last: bool) -> list[Expansion]:
+    def _sample_hop(self, batches: list[Expansion], *, last: bool) -> None:
+        """Sample one hop of ``batches``, of which those that do not fit the memory after all are left out."""
         frontiers = list(self._pool.map(Expansion.open_hop, batches))
         needs = [self._need(batch, frontier, last=last) for batch, frontier in zip(batches, frontiers, strict=True)]
         fitting = self._num_fitting(needs)
@@ -126,7 +130,7 @@ class _Groups:
             known = [self._largest] if self._largest else []
             self._largest = max([*known, *needs], key=lambda need: need.held)
         # What does not fit begins anew in the next group: its size was not known, and its early hops cost little.
-        batches, frontiers = batches[:fitting], frontiers[:fitting]
+        del batches[fitting:], frontiers[fitting:]
         ends = accumulate((frontier.kept for frontier in frontiers), initial=0)
         parts = [slice(start, end) for start, end in pairwise(ends)]
         place = np.empty(parts[-1].stop, np.int64)
@@ -138,7 +142,6 @@ class _Groups:
         for start in range(0, fitting, step):
             some = slice(start, start + step)
             list(self._pool.map(_close, batches[some], indptrs[some], [ids[part] for part in parts[some]]))
-        return batches
 
     def _need(self, batch: Expansion, frontier: Frontier, *, last: bool) -> _Need:
         expanded = len(frontier.node) if last else len(frontier.node) + frontier.kept  # in this hop or the next
@@ -148,7 +151,7 @@ class _Groups:
         )
 
     def _num_fitting(self, needs: Sequence[_Need]) -> int:
-        held, closing = 0, 0
+        held, closing = self._yielded, 0
         for index, need in enumerate(needs):
             held, closing = held + need.held, max(closing, need.closing)
             # A batch alone has been compared with the memory when its hop was opened.

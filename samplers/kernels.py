@@ -1,6 +1,6 @@
 """The compiled loops of neighbour sampling: no allocation, no interpreter lock, one batch per call.
 
-Each loop is a function of its arguments; :mod:`graphsys.samplers.neighbor` owns the buffers. Array comments give shape
+Each loop is a function of its arguments; its callers own the buffers. Array comments give shape
 and id space; *local* ids are positions in a batch's node list.
 """
 

@@ -46,6 +46,11 @@ class DirectIds:
         """Return the bytes of the buffers that one read at a time takes."""
         return RowExtents.of_ids(array, gap=GATHER_GAP, extent=GATHER_EXTENT).buffer_nbytes
 
+    @staticmethod
+    def most_nbytes(array: FlatArray) -> int:
+        """Return the bytes of the buffers beyond which more are of no use."""
+        return GATHER_RINGS * (DEPTH + 1) * DirectIds.least_nbytes(array)
+
     @property
     def engine(self) -> Engine:
         """What keeps reads in flight."""
@@ -65,23 +70,24 @@ class DirectIds:
         Cost:
             Sorts the places; ``PASS_BYTES`` of memory per place, and the ids.
         """
-        out = np.empty(place.shape[0], self._array.spec.dtype)
-        if not place.shape[0]:
-            return out
+        out, num_ids = np.empty(place.shape[0], self._array.spec.dtype), self._extents.num_rows
+        if place.shape[0] and (place.min() < 0 or place.max() >= num_ids):
+            wrong = place.min() if place.min() < 0 else place.max()
+            raise IndexError(f"place {wrong} is outside {self._array.folder}, which holds {num_ids} ids")
+        step = 1 << (_BITS - num_ids.bit_length())  # beyond this many, a place and its number are too long for a word
+        for start in range(0, place.shape[0], step):
+            self._take_pass(place[start : start + step], out[start : start + step])
+        return out
+
+    def _take_pass(self, place: NodeIds, out: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> None:
         shift = max(place.shape[0] - 1, 1).bit_length()
-        if shift + self._extents.num_rows.bit_length() > _BITS:
-            raise IndexError(f"{place.shape[0]} places of {self._extents.num_rows} ids are too many for one pass")
         keys = _number(place, shift)
         keys.sort()
-        if keys[0] < 0 or keys[-1] >> shift >= self._extents.num_rows:
-            wrong = keys[0 if keys[0] < 0 else -1] >> shift
-            raise IndexError(f"place {wrong} is outside {self._array.folder}, which holds {self._extents.num_rows} ids")
         words, step = out.view(np.uint32).reshape(-1, self._extents.num_words), -(-keys.shape[0] // _PARTS)
         for start in range(0, keys.shape[0], step):
             part = keys[start : start + step]
             read_bytes = self._rows.gather(part >> shift, part & ((1 << shift) - 1), words)
             self.count.add(useful_bytes=part.shape[0] * self._extents.row_nbytes, read_bytes=read_bytes)
-        return out
 
     def close(self) -> None:
         """Wait for reads in flight, then close the file."""

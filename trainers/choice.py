@@ -1,8 +1,8 @@
 """Which mode a run with ``pack.mode: auto`` trains in; ``plan`` and ``train`` ask here alike.
 
 What fits into memory is held there. Otherwise the modes that the budgets allow are compared by the seconds in which the
-disk packs and reads their rows over all epochs, as the cost model has it. Nothing is rehearsed: what the modes have in
-common, steps and sampling, decides nothing.
+disk packs and reads their rows over all epochs, as the cost model has it. Nothing is rehearsed: steps are the same in
+every mode, and so is sampling unless one leaves it the memory to map the edges and another does not.
 """
 
 from dataclasses import replace
@@ -14,10 +14,10 @@ from graphsys.core.units import format_bytes, format_seconds
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import disk_speed
 from graphsys.storage.store import Store
-from graphsys.trainers.cost_model import Ground, Split
 from graphsys.trainers.engine_speed import engine_speed
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import Mode, PackPlan, memory_mode_nbytes, resolve_pack
+from graphsys.trainers.split_cost import Ground, Split
 
 MEMORY_MODE_SHARE = 0.8  # of the budget that features, topology and buffers may take in mode auto
 _DISK_MODES: tuple[Mode, ...] = ("packed", "cached", "direct")  # the first of equals is taken

@@ -78,7 +78,7 @@ def sample_some(
 
     Raises:
         InputError: The nodes have no labels.
-        MemoryBudgetError: Sampling a single batch takes more than ``run.memory``.
+        MemoryBudgetError: Sampling a single batch takes more than half of ``run.memory``; the others have the rest.
     """
     labels, sampler = store.labels(store.node_type(run.task.node_type).name), run.sampler
     drawing = Drawing(
@@ -86,7 +86,7 @@ def sample_some(
     )
     positions = range(min(_BATCHES, max(schedule.index(len(schedule.nodes) // schedule.batch_size), 1)))
     with closing(
-        sample_batches(topology, schedule, positions, drawing, threads=sampler.threads, memory=run.memory)
+        sample_batches(topology, schedule, positions, drawing, threads=sampler.threads, memory=run.memory // 2)
     ) as batches:
         return [DrawnBatch(sampled=batch, y=labels[batch.node[: batch.batch_size]]) for batch in batches]
 

@@ -28,12 +28,14 @@ from graphsys.storage.window import Window, WindowHeader, WindowWriter
 from graphsys.trainers.scratch import scratch_folder
 
 MAX_AGE = timedelta(days=7)
-ROWS_NBYTES = 80_000_000  # of the rows that are scanned
+ROWS_NBYTES = 80_000_000  # most of the rows that are scanned
+MOST_NODES = 300_000
 _DIM = 128
 _BATCHES = 16
 _ROUNDS = 3  # other work on a shared machine makes a single one any length
 _SHARE = 8  # of the nodes, as a divisor, that a batch holds
-_SPACE = 3  # bytes of disk space per byte of the rows, copies in the window included
+_COPIES = 3  # of a row on the disk, those in the window included
+_NODE_NBYTES = 96  # of disk space beside them: ids, starts, edges, padding
 _MEMORY = 256 * MIB  # enough for the window
 _LEAST_MEMORY = 4 * MIB  # for buffers
 _PLAN_NBYTES = 128  # of memory per node, of which planning takes about half
@@ -51,7 +53,7 @@ class PackShape:
     with_rows: bool  # whether rows go into the window, or only the plan of the cache
 
 
-_STANDARD = PackShape(num_nodes=ROWS_NBYTES, dim=_DIM, codec="float32", with_rows=True)
+_STANDARD = PackShape(num_nodes=MOST_NODES, dim=_DIM, codec="float32", with_rows=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +85,11 @@ def engine_speed(folder: Path) -> EngineSpeed:
     place = existing_folder(folder)
     with disk_errors("read", place):
         remembered = cache_file("engine", place.stat().st_dev)
-        free = shutil.disk_usage(place).free
     known = _recall(remembered)
     if known is not None:
         return known
     speed = measure_engine(place)
-    if free < _LEAST_FREE:
+    if speed is ASSUMED:
         return speed
     with suppress(DiskError):
         write_bytes(remembered, sealed_json(speed.as_dict()))
@@ -112,10 +113,16 @@ def measure_engine(folder: Path, shape: PackShape = _STANDARD, *, memory: int = 
         free = shutil.disk_usage(folder).free
     if free < _LEAST_FREE:
         return ASSUMED
-    most = min(ROWS_NBYTES, free // _FREE_SHARE // _SPACE) // (4 * shape.dim)
-    planned = (memory - _LEAST_MEMORY) // _PLAN_NBYTES
+    row = 4 * shape.dim
+    num_nodes = min(
+        shape.num_nodes,
+        MOST_NODES,
+        min(ROWS_NBYTES, memory // 2) // row,
+        free // _FREE_SHARE // (_COPIES * row + _NODE_NBYTES),
+        (memory - _LEAST_MEMORY) // _PLAN_NBYTES,
+    )
     with scratch_folder(folder) as work:
-        return _measure(work, replace(shape, num_nodes=max(min(shape.num_nodes, most, planned), _SHARE)), memory)
+        return _measure(work, replace(shape, num_nodes=max(num_nodes, _SHARE)), memory)
 
 
 def _measure(work: Path, shape: PackShape, memory: int) -> EngineSpeed:
@@ -186,9 +193,9 @@ def _recall(path: Path) -> EngineSpeed | None:
         return None
     try:
         speed = EngineSpeed(**open_sealed_json(path))
-    except (CorruptError, DiskError, TypeError):
+        recent = _today() - date.fromisoformat(speed.measured) <= MAX_AGE
+    except (CorruptError, DiskError, TypeError, ValueError):
         return None
-    recent = _today() - date.fromisoformat(speed.measured) <= MAX_AGE
     return speed if recent and speed.version == graphsys.__version__ else None
 
 

@@ -4,10 +4,11 @@ import math
 from itertools import pairwise
 
 from graphsys.trainers.chunks import ChunkLimits, LayerCost
-from graphsys.trainers.cost_model import START_NBYTES, StageCost, Work
+from graphsys.trainers.cost_model import StageCost
 from graphsys.trainers.edge_ranges import EDGE_NBYTES, num_ranges
 from graphsys.trainers.pass_rehearsal import Passes, PassPace
 from graphsys.trainers.passes import PassLimits
+from graphsys.trainers.split_cost import START_NBYTES, Work
 
 _LABEL_NBYTES = 9  # of a node: its class and its split
 _BLOCK_SHARE = 8  # of the memory, as a divisor: blocks of rows that pass by

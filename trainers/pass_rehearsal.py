@@ -72,15 +72,17 @@ def rehearse_passes(
     known = [layer for layer in layers if layer is not None]
     if len(known) < len(layers):
         return Passes(layers=())
+    limits = [
+        PassLimits.of(memory, dim=dim, width=layer_width(model, dim), state_nbytes=4 * layer.state_channels)
+        for layer, dim in zip(known, dims, strict=False)
+    ]
     most = 4 * edges.num_nodes * max(layer.state_channels for layer in known)
-    space, fresh_byte_s = _touched(min(most, _STATE_BYTES, memory // 2))
+    room = min(each.range_nbytes for each in limits) // 2  # the other half is for the part's edges
+    space, fresh_byte_s = _touched(min(most, _STATE_BYTES, room))
     found: list[PassPace] = []
     with Accumulator(torch.get_num_threads()) as accumulator, torch.no_grad():
-        for layer, dim in zip(known, dims, strict=False):
-            limits = PassLimits.of(
-                memory, dim=dim, width=layer_width(model, dim), state_nbytes=4 * layer.state_channels
-            )
-            part = _Part(layer, edges, limits, dim, accumulator, space)
+        for layer, dim, limit in zip(known, dims, limits, strict=False):
+            part = _Part(layer, edges, limit, dim, accumulator, space)
             part.pace(_WARM_EDGES)
             found.append(_middle([part.pace(_EDGES) for _ in range(_ROUNDS)]))
     return Passes(layers=tuple(found), fresh_byte_s=fresh_byte_s)
@@ -128,7 +130,7 @@ class _Part:
     def pace(self, num_edges: int) -> PassPace:
         """Return how fast about ``num_edges`` edges go."""
         layer, part, sorted_s = self._layer, *_timed(lambda: self._range(num_edges))
-        sent, sent_s = _timed(lambda: [layer.send(self._x, self._in_degree) for _ in range(self._blocks)][-1])
+        sent, sent_s = _timed(self._send)
         state, stride = self._state(part.num_dst)
         target = part.target * np.int32(stride)
         num_rows = self._blocks * self._x.shape[0]
@@ -148,13 +150,18 @@ class _Part:
             own_s=(started_s + output_s) / own.stop,
         )
 
+    def _send(self) -> Features:
+        for _ in range(self._blocks):
+            sent = self._layer.send(self._x, self._in_degree)
+        return sent
+
     def _range(self, num_edges: int) -> EdgeRange:
         per_edge = EDGE_NBYTES + self._edges.index_nbytes
         state_nbytes = 4 * self._layer.state_channels
         share = min(num_edges / max(self._edges.num_edges, 1), 1.0)
         wanted = int(num_edges * per_edge + share * self._edges.num_nodes * (state_nbytes + START_NBYTES))
         ranges = self._edges.ranges(
-            nbytes=min(wanted, self._limits.range_nbytes),
+            nbytes=min(wanted, self._limits.range_nbytes // 2),
             state_nbytes=state_nbytes,
             block_rows=self._limits.block_rows,
             threads=torch.get_num_threads(),

@@ -25,9 +25,7 @@ from graphsys.trainers.budget import plan_run, run_pilots, train_schedule, val_s
 from graphsys.trainers.choice import in_mode
 from graphsys.trainers.cost_model import (
     Paces,
-    Split,
     StageCost,
-    Work,
     before_training_s,
     pack_cost,
     sample_cost,
@@ -36,7 +34,7 @@ from graphsys.trainers.cost_model import (
 )
 from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.drawn_windows import sample_some
-from graphsys.trainers.engine_speed import EngineSpeed, engine_speed
+from graphsys.trainers.engine_speed import ASSUMED, EngineSpeed
 from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
@@ -45,6 +43,7 @@ from graphsys.trainers.pass_rehearsal import Passes, rehearse_passes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 from graphsys.trainers.run_plans import Pilots, RunPlans
+from graphsys.trainers.split_cost import Split, Work
 from graphsys.trainers.worker_share import as_one_of, share_of_disk, share_of_engine, workers_here
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
@@ -193,7 +192,7 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
     chosen = next(mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     # One process evaluates and embeds, and has the machine to itself.
-    alone = replace(work, workers=1, cores=cores(), disk=disk_speed(run.out), engine=engine_speed(run.out))
+    alone = replace(work, workers=1, cores=cores(), disk=disk_speed(run.out))
     inference = infer_cost(alone, _rehearse_inference(scene, model, alone))
     table = table_cost(alone, layer, np.dtype(run.embed.dtype).itemsize)
     share = 1 - done_steps / max(scene.train.batches_per_epoch * run.trainer.epochs, 1)
@@ -266,7 +265,7 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
             return ModePrediction(
                 mode=mode, chosen=False, why=str(error), plans=None, stages={}, before_s=0.0, epochs=run.trainer.epochs
             )
-    engine = None
+    work, engine = replace(work, sampling=rehearsal.sampling(scene.train, plans.train)), None
     if mode in ("packed", "cached"):
         engine = rehearsal.packing(plans.train)
         work = replace(work, engine=share_of_engine(engine, work.workers))
@@ -334,12 +333,12 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan:
         validations=-(-run.trainer.epochs // run.trainer.eval_every) if val is not None else 0,
         step_s=alone.step_s,
         forward_s=alone.forward_s,
-        sampling=rehearsal.sampling(scene.train, train_plan, with_degree=model.needs_degree),
+        sampling=rehearsal.sampling(scene.train, train_plan),
         forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or cores(),
         cores=cores(),
         disk=share_of_disk(disk_speed(run.out), workers_here(run)),
-        engine=share_of_engine(engine_speed(run.out), workers_here(run)),
+        engine=ASSUMED,  # until a mode that packs has rehearsed it
         workers=workers_here(run),
     )
 

@@ -48,7 +48,8 @@ _FREE_SHARE = 8
 _TABLE_BYTES = 128 * MIB  # of rows held in memory: as many as leave the processor's caches behind
 _ALONE = 4  # steps with nothing beside them
 _SAMPLED = 16  # batches
-_MOST_SAMPLED = 256
+_MOST_SAMPLED = 256  # where groups of them share their reads
+_SAMPLING_SECONDS = 4  # about, in which as many are sampled as will go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ class Rehearsal:
         self._batches = batches
         self._device = resolve_device(run.trainer)
         self._setting = Setting(config=run.trainer, objective=objective, device=self._device)
+        self._sampled: dict[bool, Sampling] = {}  # by whether edges are read by groups
         self._state = new_state(model, run.trainer, self._device)
         self._features = store.features(store.node_type(run.task.node_type).name)
 
@@ -140,27 +142,33 @@ class Rehearsal:
             ):
                 yield replace(_pace(marks, load_bytes_s), fill_s=self._fill_s(plan, reader, folder, int(loaded)))
 
-    def sampling(self, schedule: Schedule, plan: PackPlan, *, with_degree: bool) -> Sampling:
-        """Return how fast windows are sampled.
+    def sampling(self, schedule: Schedule, plan: PackPlan) -> Sampling:
+        """Return how fast windows are sampled; plans for which edges are read the same way share one rehearsal.
 
         Args:
             schedule: which seeds make up which batch.
             plan: of those batches.
-            with_degree: whether batches carry in-degrees.
 
         Raises:
             MemoryBudgetError, DiskError: As :func:`graphsys.samplers.offline.sample_window`.
         """
         name = self._store.node_type(self._run.task.node_type).name
-        # Mapped anew, as the maker of windows has it.
-        topology = self._store.topology(self._store.edge_type_within(name))
-        run, labels = self._run, self._store.labels(name)
-        sampler = run.sampler
+        topology: Topology = self._store.topology(self._store.edge_type_within(name))
+        if plan.mode == "memory":  # the run holds it: nothing is to be read by groups
+            topology = Topology(
+                indptr=topology.indptr, indices=topology.indices, weight=topology.weight,
+                num_src_nodes=topology.num_src_nodes,
+            )  # fmt: skip
+        sampler = self._run.sampler
         drawing = Drawing(fanouts=tuple(sampler.fanouts), replace=sampler.replace, weighted=sampler.weighted)
         grouped = window_by_groups(topology, schedule, drawing, memory=plan.producer_bytes)
-        # How much a batch of a group reads depends on how many there are.
-        many = min(plan.window_batches, _MOST_SAMPLED) if grouped else min(_SAMPLED, schedule.num_batches)
-        few = max(many // 4, 1)
+        if grouped not in self._sampled:
+            self._sampled[grouped] = self._sample(topology, schedule, plan, grouped=grouped)
+        return self._sampled[grouped]
+
+    def _sample(self, topology: Topology, schedule: Schedule, plan: PackPlan, *, grouped: bool) -> Sampling:
+        run, sampler = self._run, self._run.sampler
+        labels = self._store.labels(self._store.node_type(run.task.node_type).name)
 
         def sample(count: int) -> float:
             path = run.out / "drawn.sample"
@@ -168,8 +176,8 @@ class Rehearsal:
             sample_window(
                 topology, schedule, range(count), path,
                 fanouts=sampler.fanouts, replace=sampler.replace, weighted=sampler.weighted,
-                with_degree=with_degree, labels=labels, threads=sampler.threads, fingerprint="", window_index=0,
-                memory=plan.producer_bytes,
+                with_degree=self._model.needs_degree, labels=labels, threads=sampler.threads, fingerprint="",
+                window_index=0, memory=plan.producer_bytes,
             )  # fmt: skip
             seconds = time.perf_counter() - started
             path.unlink()
@@ -177,7 +185,10 @@ class Rehearsal:
 
         if grouped:
             sample(1)  # compiles kernels that the pilot may have had no need of
+        few, many = min(_SAMPLED // 4, schedule.num_batches), min(_SAMPLED, schedule.num_batches)
         first, before = sample(few), device_bytes()[0]
+        if grouped:  # how much a batch reads depends on how many there are
+            many = max(few, min(plan.window_batches, _MOST_SAMPLED, int(few * _SAMPLING_SECONDS / first)))
         whole = sample(many)
         batch_s = max(whole - first, 0.0) / (many - few) if many > few else whole / many
         read_bytes = (device_bytes()[0] - before) / many if grouped else None

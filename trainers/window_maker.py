@@ -170,7 +170,9 @@ class WindowMaker:
         return following
 
     def _nodes(self, positions: range) -> list[NodeIds]:
-        sampler = self._run.sampler
+        sampler, memory = self._run.sampler, self.plan.producer_bytes
+        # The ids stay; a plan leaves room for them beside one batch.
+        kept = min(8 * len(positions) * self.plan.max_nodes, memory // 2)
         return sample_nodes(
             self._topology,
             self.schedule,
@@ -179,7 +181,7 @@ class WindowMaker:
             replace=sampler.replace,
             weighted=sampler.weighted,
             threads=sampler.threads,
-            memory=self.plan.producer_bytes,
+            memory=memory - kept,
         )
 
     def _slots_of_a_start(self) -> NodeIds:

@@ -1,6 +1,7 @@
 """Sampling by groups: where it is chosen, what it reads and takes, how it fails."""
 
 import os
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,6 +24,7 @@ from graphsys.samplers.grouped import sample_groups
 from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.offline import sample_nodes, sample_window
 from graphsys.samplers.schedule import Schedule
+from graphsys.storage.direct_ids import DirectIds
 from graphsys.storage.store import StoredTopology
 
 GRAPH = random_topology(20_000, 600_000, seed=1)  # 2.4 MB of indices
@@ -186,6 +188,29 @@ def test_a_truncated_file_is_refused_and_nothing_is_left(tmp_path: Path) -> None
 
 
 def test_leaving_early_stops_all_threads(graph: StoredTopology) -> None:
+    before = set(threading.enumerate())
     batches = grouped(graph, range(20))
     assert same_batch(next(batches), alone(0))
+    assert {thread.name.rsplit("_", 1)[0] for thread in set(threading.enumerate()) - before} == {
+        "graphsys-sample", "graphsys-rows",
+    }  # fmt: skip
     del batches
+    assert set(threading.enumerate()) == before
+
+
+def test_the_more_memory_the_fewer_passes_over_the_edges(
+    graph: StoredTopology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, take = [0], DirectIds.take
+
+    def counted(reader: DirectIds, place: NodeIds) -> Any:
+        passes[-1] += 1
+        return take(reader, place)
+
+    monkeypatch.setattr(DirectIds, "take", counted)
+    for memory in (150 * KIB, SMALL):
+        assert len(list(grouped(graph, range(40), memory=memory))) == 40
+        passes.append(0)
+    one_by_one, shared, _ = passes
+    assert shared == len(DRAWING.fanouts)
+    assert one_by_one > 4 * shared

@@ -10,6 +10,7 @@ from helpers.rings import has_rings
 
 from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.core.units import KIB, MIB
+from graphsys.storage import direct_ids
 from graphsys.storage.direct_ids import DirectIds
 from graphsys.storage.flat import FlatArray, write_array
 
@@ -57,7 +58,16 @@ def test_a_pass_that_wants_nearly_every_page_reads_each_about_once(tmp_path: Pat
         assert 0.95 * ids.nbytes < reader.count.read_bytes < 1.1 * ids.nbytes
 
 
-@pytest.mark.parametrize("wrong", [-1, 50, 1 << 30])
+def test_places_whose_number_does_not_fit_beside_them_take_several_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct_ids, "_BITS", 20)  # a thousand ids take ten
+    place = np.random.default_rng(0).integers(0, 1000, 5000)
+    with DirectIds(_array(tmp_path / "i", np.arange(1000) * 3), memory=MIB) as reader:
+        assert np.array_equal(reader.take(place.copy()), 3 * place)
+
+
+@pytest.mark.parametrize("wrong", [-1, 50, 1 << 30, 1 << 62])
 def test_a_place_outside_is_refused(tmp_path: Path, wrong: int) -> None:
     with (
         DirectIds(_array(tmp_path / "i", np.arange(50)), memory=MIB) as reader,

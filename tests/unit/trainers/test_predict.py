@@ -18,7 +18,7 @@ from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.store import Store
 from graphsys.storage.verify import verify
-from graphsys.trainers.cost_model import Paces, Work, pack_cost, sample_cost, splits_of, train_cost
+from graphsys.trainers.cost_model import Paces, pack_cost, sample_cost, splits_of, train_cost
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
@@ -29,6 +29,7 @@ from graphsys.trainers.pass_rehearsal import Passes, PassPace, rehearse_passes
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
 from graphsys.trainers.run_plans import RunPlans
+from graphsys.trainers.split_cost import Work
 
 # What a stage asks for itself; the kernel's counters also hold what the page cache had or wrote back.
 BYTES = {

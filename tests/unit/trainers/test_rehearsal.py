@@ -88,15 +88,15 @@ def test_a_rehearsal_times_every_mode_and_leaves_nothing(scene: Scene, mode: str
         assert train.batch_s > 0
         assert train.cpu_s > 0
         assert (train.load_bytes_s < float("inf")) == (mode == "memory")
-    assert not list(scene.run.out.parent.glob(".graphsys-rehearsal-*"))
+    assert not list(scene.run.out.parent.glob(".graphsys-scratch-*"))
     assert not scene.run.out.exists()
 
 
 def test_sampling_is_timed_on_windows_that_are_gone_afterwards(scene: Scene) -> None:
     with _open(scene) as rehearsal:
-        sampling = rehearsal.sampling(scene.schedule, scene.plan("packed"), with_degree=False)
+        sampling = rehearsal.sampling(scene.schedule, scene.plan("packed"))
     assert sampling.start_s + sampling.batch_s > 0
-    assert not list(scene.run.out.parent.glob(".graphsys-rehearsal-*"))
+    assert not list(scene.run.out.parent.glob(".graphsys-scratch-*"))
 
 
 def test_edges_that_do_not_fit_are_read_by_groups_and_their_bytes_counted(scene: Scene, tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_edges_that_do_not_fit_are_read_by_groups_and_their_bytes_counted(scene:
     large = Scene(scene.run.model_copy(update={"store": store, "out": tmp_path / "run"}))
     plan = replace(large.plan("packed"), producer_bytes=1400 << 10, window_batches=8)
     with _open(large) as rehearsal:
-        by_groups = rehearsal.sampling(large.schedule, plan, with_degree=False)
-        mapped = rehearsal.sampling(large.schedule, replace(plan, producer_bytes=64 << 20), with_degree=False)
+        by_groups = rehearsal.sampling(large.schedule, plan)
+        mapped = rehearsal.sampling(large.schedule, replace(plan, producer_bytes=64 << 20))
     assert mapped.read_bytes is None
     assert by_groups.read_bytes is not None
     assert 0 < by_groups.read_bytes < large.topology.indices.nbytes * len(scene.run.sampler.fanouts)
