@@ -34,8 +34,10 @@ def make(tmp_path: Path) -> Callable[..., Scene]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("graphsys-")] == []
+    new = set(threading.enumerate()) - before
+    assert [thread.name for thread in new if thread.name.startswith("graphsys-")] == []
 
 
 def _take(batches: Iterable[MiniBatch], found: list[MiniBatch]) -> None:
