@@ -65,8 +65,12 @@ def disk_speed(folder: Path) -> DiskSpeed:
     return speed
 
 
-def measure_disk(folder: Path) -> DiskSpeed:
+def measure_disk(folder: Path, *, nbytes: int | None = None, random_reads_s: float | None = None) -> DiskSpeed:
     """Measure the device of an existing ``folder`` with a file that is gone afterwards.
+
+    Args:
+        nbytes: of the file, at most; None: 128 MiB.
+        random_reads_s: where that is known; None measures it.
 
     Raises:
         DiskError: The folder cannot be written, or the disk is full.
@@ -74,18 +78,19 @@ def measure_disk(folder: Path) -> DiskSpeed:
     path = folder / f".graphsys-disk-speed-{os.getpid()}"
     with disk_errors("write", path):
         free = shutil.disk_usage(folder).free
-        num_blocks = max(1, min(FILE_BYTES, free // _FREE_SHARE) // _BLOCK_BYTES)
+        num_blocks = max(1, min(FILE_BYTES if nbytes is None else nbytes, free // _FREE_SHARE) // _BLOCK_BYTES)
         with path.open("wb", buffering=0) as written:
             path.unlink()  # a call that is killed leaves nothing
             write_s = median(_time_writes(written, num_blocks) for _ in range(_ROUNDS))
             with DirectFile(Path(f"/proc/self/fd/{written.fileno()}")) as file:
                 read_s = median(_time_reads(file, num_blocks) for _ in range(_ROUNDS))
-                random_s = median(_time_random_reads(file) for _ in range(_ROUNDS))
-    nbytes = num_blocks * _BLOCK_BYTES
+                if random_reads_s is None:
+                    random_reads_s = _RANDOM_READS / median(_time_random_reads(file) for _ in range(_ROUNDS))
+    moved = num_blocks * _BLOCK_BYTES
     return DiskSpeed(
-        read_bytes_s=nbytes / read_s,
-        write_bytes_s=nbytes / write_s,
-        random_reads_s=_RANDOM_READS / random_s,
+        read_bytes_s=moved / read_s,
+        write_bytes_s=moved / write_s,
+        random_reads_s=random_reads_s,
         measured=_today().isoformat(),
     )
 

@@ -56,9 +56,11 @@ def _pass_cost(work: Work, pace: PassPace, before: int, after: int) -> StageCost
     read = work.topology_bytes + (ranges + 1) * rows
     read += ranges * work.num_nodes * START_NBYTES if work.needs_degree else 0
     written = work.num_nodes * after * 4
-    work_s = work.num_edges * pace.edge_s + work.num_nodes * (ranges * pace.source_s + pace.own_s)
+    # A pass over the sources of every edge, then one over the destinations; the disk works beside both.
+    own_s = max(work.num_nodes * pace.own_s, rows / work.disk.read_bytes_s + written / work.disk.write_bytes_s)
+    edges_s = work.num_edges * pace.edge_s + work.num_nodes * ranges * pace.source_s
     return StageCost(
-        seconds=max(read / work.disk.read_bytes_s, work_s) + written / work.disk.write_bytes_s,
+        seconds=max(edges_s, (read - rows) / work.disk.read_bytes_s) + own_s,
         device_bytes_read=read,
         device_bytes_written=written,
         useful_bytes=work.topology_bytes + rows,

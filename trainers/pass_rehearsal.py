@@ -26,7 +26,10 @@ from graphsys.trainers.layer_pass import LayerPass, layer_pass
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.passes import PassLimits, zero_state
 
-_EDGES = 1 << 21  # of the part
+_EDGES = 1 << 21  # of the part whose messages are added up
+_BLOCK_EDGES = 1 << 14  # of a block of sources, which costs something by itself; real ranges have as many or more
+_MOST_EDGES = 1 << 24  # of the part that is read and sorted
+_ROOM_SHARE = 0.75  # of the destinations for whose sums there is room: the first ones may have fewer edges than others
 _WARM_EDGES = 1 << 10  # of a first one, with which kernels are compiled and libraries set up
 _BLOCKS = 8  # that messages and outputs are timed on
 _ROUNDS = 3  # the later ones find memory that the first one has touched
@@ -84,7 +87,7 @@ def rehearse_passes(
         for layer, dim, limit in zip(known, dims, limits, strict=False):
             part = _Part(layer, edges, limit, dim, accumulator, space)
             part.pace(_WARM_EDGES)
-            found.append(_middle([part.pace(_EDGES) for _ in range(_ROUNDS)]))
+            found.append(_middle([part.pace(part.num_edges) for _ in range(_ROUNDS)]))
     return Passes(layers=tuple(found), fresh_byte_s=fresh_byte_s)
 
 
@@ -127,6 +130,14 @@ class _Part:
         self._x = np.random.default_rng(0).standard_normal((rows, dim), np.float32)
         self._in_degree = np.ones(rows, np.int64) if layer.needs_degree else None
 
+    @property
+    def num_edges(self) -> int:
+        """Edges that blocks of sources share as they do in a real range, and whose destinations' state has room."""
+        blocks = -(-self._edges.num_nodes // self._limits.block_rows)
+        num_dst = self._space.nbytes // (4 * self._layer.state_channels)
+        room = int(_ROOM_SHARE * num_dst) * self._edges.num_edges // self._edges.num_nodes
+        return min(max(_EDGES, blocks * _BLOCK_EDGES), _MOST_EDGES, max(room, _WARM_EDGES))
+
     def pace(self, num_edges: int) -> PassPace:
         """Return how fast about ``num_edges`` edges go."""
         layer, part, sorted_s = self._layer, *_timed(lambda: self._range(num_edges))
@@ -141,11 +152,11 @@ class _Part:
                 yield slice(start, stop), self._x[: stop - start]
 
         _, started_s = _timed(lambda: layer.start(state[own], rows))
-        _, added_s = _timed(lambda: self._add(part, sent, target, state))
+        added, added_s = _timed(lambda: self._add(part, sent, target, state))
         _, output_s = _timed(lambda: list(layer.outputs(state[own], part.degree[own], rows)))
         return PassPace(
             state_channels=layer.state_channels,
-            edge_s=(sorted_s + added_s) / max(part.num_edges, 1),
+            edge_s=sorted_s / max(part.num_edges, 1) + added_s / max(added, 1),
             source_s=sent_s / num_rows,
             own_s=(started_s + output_s) / own.stop,
         )
@@ -179,10 +190,14 @@ class _Part:
             return zero_state(num_dst, channels), 1
         return self._space[: 4 * channels * most].view(np.float32).reshape(most, channels), most // num_dst
 
-    def _add(self, part: EdgeRange, sent: Features, target: Targets, state: Features) -> None:
-        for block in part.source_blocks():
+    def _add(self, part: EdgeRange, sent: Features, target: Targets, state: Features) -> int:
+        """Add up messages along some of the edges, of blocks all over the graph; return how many."""
+        added = 0
+        for block in part.source_blocks()[:: max(part.num_edges // _EDGES, 1)]:
             here = slice(int(part.offset[block]), int(part.offset[block + 1]))
             self._layer.add(self._accumulator, sent, part.source[here], target[here], state)
+            added += here.stop - here.start
+        return added
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:

@@ -19,6 +19,7 @@ from graphsys.trainers.trace_model import fetched_rows, fit_frequencies
 PILOT_BATCHES = 16
 _LEAST_MEMORY = 64 * MIB  # for one batch, whatever the budget: its size tells which budget would do
 _LOOK_AHEAD = 6.5  # accesses that a cache plan knows of behind its window, per slot
+_NO_BOUND = 1 << 62  # edges
 _MARGIN = 1.15  # the largest of a run's batches over the largest of the pilot's
 
 
@@ -88,7 +89,9 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     started = time.perf_counter()
     sample(positions[1:])
     seconds = (time.perf_counter() - started) / max(len(positions) - 1, 1)
-    return tally.pilot(topology, seconds, device_bytes()[0] - read_before)
+    # Without replacement no edge comes twice.
+    most_edges = _NO_BOUND if sampler.replace else topology.num_edges
+    return tally.pilot(topology, most_edges, seconds, device_bytes()[0] - read_before)
 
 
 class _Tally:
@@ -102,7 +105,7 @@ class _Tally:
         self._met[batch.node] += 1
         self._sizes.append((batch.num_nodes, batch.num_edges, batch.indptr.shape[0] - 1))
 
-    def pilot(self, topology: Topology, seconds_per_batch: float, read_bytes: int) -> Pilot:
+    def pilot(self, topology: Topology, most_edges: int, seconds_per_batch: float, read_bytes: int) -> Pilot:
         nodes, edges, expanded = np.array(self._sizes).T
         met = np.bincount(self._met, minlength=len(self._sizes) + 1)
         return Pilot(
@@ -111,7 +114,7 @@ class _Tally:
             mean_edges=float(edges.mean()),
             mean_expanded=float(expanded.mean()),
             max_nodes=min(int(nodes.max() * _MARGIN) + 1, topology.num_nodes),
-            max_edges=min(int(edges.max() * _MARGIN) + 1, topology.num_edges),
+            max_edges=min(int(edges.max() * _MARGIN) + 1, most_edges),
             frequencies=fit_frequencies(met, len(self._sizes)),
             seconds_per_batch=seconds_per_batch,
             read_bytes=read_bytes,

@@ -266,9 +266,10 @@ class _Scene:
             knobs = f"pack.host_cache ({format_bytes(slots * self.row)} now), {knobs}"
         if mode == "memory":
             knobs = f"{knobs}, or choose pack.mode: auto"
+        needed += self.run.memory - self.memory  # what batches of the other split hold at the same time
         raise MemoryBudgetError(
-            f"training in mode {mode} takes about {format_bytes(needed)} and memory is {format_bytes(self.memory)}; "
-            f"set memory to at least {needed // (1 << 20) + 1}MiB, or lower {knobs}"
+            f"training in mode {mode} takes about {format_bytes(needed)} and memory is "
+            f"{format_bytes(self.run.memory)}; set memory to at least {needed // (1 << 20) + 1}MiB, or lower {knobs}"
         )
 
     def _check_disk(self, mode: Mode, batches: int, slots: int) -> None:

@@ -16,7 +16,7 @@ from graphsys.core.progress import SILENT, Progress
 from graphsys.core.types import Topology
 from graphsys.models.base import BatchModel
 from graphsys.samplers.schedule import Schedule
-from graphsys.storage.disk_speed import disk_speed
+from graphsys.storage.disk_speed import FILE_BYTES, DiskSpeed, disk_speed, existing_folder, measure_disk
 from graphsys.storage.files import write_bytes
 from graphsys.storage.manifest import sealed_json
 from graphsys.storage.run_file import PLAN_NAME
@@ -183,8 +183,9 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
     progress.message("planning: sampling a few batches, rehearsing a few steps, timing the disk")
     plans = scene.plans(run)
     workers = workers_here(run)
+    disk = _disk_now(scene)
     with as_one_of(workers), _open_rehearsal(scene) as (rehearsal, model):
-        work = _measure(scene, rehearsal, model, plans.train)
+        work = _measure(scene, rehearsal, model, plans.train, disk)
         # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
         others = [mode for mode in MODES if compares and mode != plans.train.mode]
         found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in (plans.train.mode, *others)}
@@ -192,7 +193,7 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
     chosen = next(mode for mode in modes if mode.chosen)
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     # One process evaluates and embeds, and has the machine to itself.
-    alone = replace(work, workers=1, cores=cores(), disk=disk_speed(run.out))
+    alone = replace(work, workers=1, cores=cores(), disk=disk)
     inference = infer_cost(alone, _rehearse_inference(scene, model, alone))
     table = table_cost(alone, layer, np.dtype(run.embed.dtype).itemsize)
     share = 1 - done_steps / max(scene.train.batches_per_epoch * run.trainer.epochs, 1)
@@ -314,7 +315,14 @@ def _open_rehearsal(scene: _Scene) -> Iterator[tuple[Rehearsal, BatchModel]]:
         yield rehearsal, model
 
 
-def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan) -> Work:
+def _disk_now(scene: _Scene) -> DiskSpeed:
+    """Return how fast the disk is in this minute: what it did last week tells one mode from another, but no seconds."""
+    remembered = disk_speed(scene.run.out)
+    nbytes = min(FILE_BYTES, 4 * scene.info.num_nodes * scene.info.num_features)
+    return measure_disk(existing_folder(scene.run.out), nbytes=nbytes, random_reads_s=remembered.random_reads_s)
+
+
+def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan, disk: DiskSpeed) -> Work:
     run, store, info, val = scene.run, scene.store, scene.info, scene.val
     alone = rehearsal.alone()
     return Work(
@@ -337,7 +345,7 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan:
         forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or cores(),
         cores=cores(),
-        disk=share_of_disk(disk_speed(run.out), workers_here(run)),
+        disk=share_of_disk(disk, workers_here(run)),
         engine=ASSUMED,  # until a mode that packs has rehearsed it
         workers=workers_here(run),
     )

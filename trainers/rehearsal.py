@@ -41,7 +41,7 @@ from graphsys.trainers.step import Setting, score_batch, train_step
 _STEPS = 20  # of one rehearsal
 _START = 8  # of them, those that also pay for fresh buffers
 _END = 4  # and those for which nothing is read ahead any more
-_SECONDS = 1.5  # after which a rehearsal ends
+_SECONDS = 4  # after which a rehearsal ends
 _FEWEST = 4  # steps, however long they take
 _WINDOW_BYTES = 512 * MIB  # most that a window takes, and of the free space a share
 _FREE_SHARE = 8

@@ -92,3 +92,18 @@ def test_without_validation_nodes_training_has_the_whole_budget(store: Store, tm
 def test_a_budget_too_small_for_any_batch_is_refused_with_one_that_works(store: Store, tmp_path: Path) -> None:
     with pytest.raises(MemoryBudgetError, match="set memory to at least"):
         plans(store, budget_run(store, tmp_path, 20_000))
+
+
+@pytest.mark.parametrize("mode", ["direct", "cached", "packed"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_what_a_refusal_names_does_with_validation_beside_training(
+    store: Store, tmp_path: Path, mode: str, share: float
+) -> None:
+    enough = plans(store, budget_run(store, tmp_path, "64MiB", mode=mode)).train
+    memory: int | str = int(share * (enough.working_bytes + enough.cache_bytes))
+    for _ in range(2):  # a first answer may come from training alone, which then leaves too little for validation
+        try:
+            plans(store, budget_run(store, tmp_path, memory, mode=mode))
+        except MemoryBudgetError as refusal:
+            memory = str(refusal).split("set memory to at least ")[1].split(",")[0]
+    assert plans(store, budget_run(store, tmp_path, memory, mode=mode)).train.window_batches >= 1

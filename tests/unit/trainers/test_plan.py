@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from helpers.graphs import tiny_store
+from helpers.topologies import topology_of
 from helpers.trained import make_run
 
 from graphsys.core.errors import ConfigError, MemoryBudgetError
@@ -156,6 +157,13 @@ def test_a_pilot_measures_batches_of_the_schedule(store: Store) -> None:
     assert 32 <= pilot.mean_expanded < pilot.mean_nodes
     assert 32 < pilot.mean_nodes <= pilot.max_nodes <= NODES
     assert pilot.mean_edges <= 32 * 4 * 5 < GIB
+
+
+def test_a_pilot_with_replacement_expects_more_edges_than_the_graph_has_where_batches_have_them() -> None:
+    ring = topology_of(np.arange(100), np.roll(np.arange(100), 1), 100)
+    run = make_run(Path("ring.gs"), Path("out"), sampler={"fanouts": [50], "batch_size": 100, "replace": True})
+    schedule = Schedule(nodes=np.arange(100), batch_size=100, seed=0, epochs=1, samples="fresh")
+    assert run_pilot(run, schedule, ring).max_edges >= 5000
 
 
 @pytest.mark.parametrize("share", ["5%", "20%", "60%"])
