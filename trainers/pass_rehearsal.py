@@ -27,7 +27,7 @@ from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.passes import PassLimits, zero_state
 
 _EDGES = 1 << 21  # of the part whose messages are added up
-_BLOCK_EDGES = 1 << 14  # of a block of sources, which costs something by itself; real ranges have as many or more
+_BLOCK_EDGES = 1 << 14  # of a block of sources: with 2,000 an edge took over twice as long as with 13,000
 _MOST_EDGES = 1 << 24  # of the part that is read and sorted
 _ROOM_SHARE = 0.75  # of the destinations for whose sums there is room: the first ones may have fewer edges than others
 _WARM_EDGES = 1 << 10  # of a first one, with which kernels are compiled and libraries set up
