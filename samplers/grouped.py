@@ -98,7 +98,7 @@ class _Groups:
         """Return how many batches the next group has at most, at least one."""
         need = self._largest or self._most(num_seeds)
         free = self._memory - self._num_closing(need.closing) * need.closing - self._yielded
-        return max(free // need.held, 1)
+        return max(free // max(need.held, 1), 1)  # batches without seeds hold nothing
 
     def _most(self, num_seeds: int) -> _Need:
         most = self._drawing.most_edges(num_seeds, self._topology.num_edges)

@@ -31,7 +31,8 @@ Words = npt.NDArray[np.uint64]
 
 _NO_NODES: NodeIds = np.empty(0, np.int64)
 
-_STAGE_NBYTES = 256 * MIB  # rows on their way into batches: the longer, the longer each write
+_STAGE_NBYTES = 256 * MIB  # most rows on their way into batches: the more, the longer each write
+_RUN_NBYTES = MIB  # of a write into one batch that is long enough
 _WRITERS = 4
 _ENCODE_NBYTES = MIB  # rows encoded at a time
 _FLUSH_NBYTES = 64 * MIB
@@ -41,6 +42,21 @@ _FETCH_NBYTES = 32  # per fetched row: its key, its distinct id, and what cuttin
 def pack_nbytes(num_accesses: int, num_slots: int, num_batches: int) -> int:
     """Return the least memory, in bytes, that packing a window works with; row buffers grow with what is left."""
     return residency_nbytes(num_accesses, num_slots, num_batches) + 2 * MIB
+
+
+def touched_nbytes(num_accesses: int, num_slots: int, num_batches: int, rows_nbytes: int) -> int:
+    """Return about how much memory, in bytes, packing a window touches where there is enough.
+
+    Args:
+        num_accesses, num_slots, num_batches: As of :func:`pack_nbytes`.
+        rows_nbytes: of the rows that go into the window.
+    """
+    return pack_nbytes(num_accesses, num_slots, num_batches) + min(_stage_nbytes(num_batches), rows_nbytes)
+
+
+def _stage_nbytes(num_batches: int) -> int:
+    """Return the most bytes of rows that are on their way into ``num_batches`` batches: half of them being written."""
+    return min(_STAGE_NBYTES, 2 * _RUN_NBYTES * num_batches)
 
 
 def pack_window(
@@ -282,10 +298,12 @@ def _pack_rows(
     free = max(memory - _FETCH_NBYTES * keys.shape[0], 0)
     block = _Block(writer, min(_ENCODE_NBYTES, free // 16))
     scan_memory = min(free // 4, 4 * SCAN_EXTENT + 128 * KIB)
+    num_batches = writer.header.num_batches + (writer.header.num_initial_rows > 0)  # the initial rows are one more
     node, scanned, count = _distinct(keys, shift), ReadCount(), ReadCount()
     # Left before the writer is, also by an error: no thread writes to a file that is closed.
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="graphsys-pack") as pool:
-        stages = _Stages(writer, pool, keys, shift, min(_STAGE_NBYTES, free - block.nbytes - scan_memory), task)
+        stage_memory = min(_stage_nbytes(num_batches), free - block.nbytes - scan_memory)
+        stages = _Stages(writer, pool, keys, shift, stage_memory, task)
         for place, rows in scan_extents(features, node, memory=scan_memory, count=scanned):
             wanted = node[place]
             if codec == "float32" and plain:  # the store's rows as they are

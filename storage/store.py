@@ -30,14 +30,24 @@ class NodeTypeInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTopology(Topology):
-    """In-edges as memory maps, and the array of ``indices`` for reads past the page cache."""
+    """In-edges as memory maps, and the arrays behind them for other reads."""
 
+    indptr_array: FlatArray
     indices_array: FlatArray
 
     @property
     def nbytes(self) -> int:
         """Bytes of ``indptr`` and ``indices`` together."""
         return self.indptr.nbytes + self.indices.nbytes
+
+    def prefetch(self) -> None:
+        """Have the kernel read ``indptr`` and ``indices`` ahead.
+
+        Raises:
+            DiskError: A file cannot be opened.
+        """
+        self.indptr_array.prefetch()
+        self.indices_array.prefetch()
 
 
 class Store:
@@ -171,7 +181,9 @@ class Store:
             mapped = {name: array.memmap() for name, array in arrays.items() if name not in held}
             return Topology(num_src_nodes=num_src_nodes, **held, **mapped)
         maps = {name: array.memmap() for name, array in arrays.items()}
-        return StoredTopology(num_src_nodes=num_src_nodes, indices_array=arrays["indices"], **maps)
+        return StoredTopology(
+            num_src_nodes=num_src_nodes, indptr_array=arrays["indptr"], indices_array=arrays["indices"], **maps
+        )
 
     def topology_arrays(self, edge_type: EdgeType) -> tuple[str, ...]:
         """Return the names of the arrays that :meth:`topology` opens."""

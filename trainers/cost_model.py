@@ -5,9 +5,11 @@ The formulas follow what the stages do, side by side or one after the other. The
 
 from dataclasses import dataclass
 
+from graphsys.trainers.company import Company, shared_cores
 from graphsys.trainers.rehearsal import Pace
 from graphsys.trainers.run_plans import RunPlans
 from graphsys.trainers.split_cost import Split, Work
+from graphsys.trainers.timeline import Part, Timeline, train_beside
 
 _WARM = 0.01  # of the topology's bytes: a pilot that read less found it in the page cache
 
@@ -70,14 +72,20 @@ class Paces:
     train: Pace
     val: Pace | None  # None without validation
 
+    def company(self, work: Work) -> Company:
+        """Return how training and making windows slow each other down, as rehearsed or else as cores are shared."""
+        if self.train.company is not None:
+            return self.train.company
+        busy = self.train.cpu_s / max(self.train.batch_s, 1e-9)
+        return shared_cores(work.cores, busy=busy, sample_threads=work.sample_threads)
+
 
 def sample_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     """Return the cost of sampling every window once."""
     splits = splits_of(work, plans)
     written = int(sum(split.sample_written for split in splits))
-    stretch = _beside(work, paces, work.sample_threads)
     return StageCost(
-        seconds=sum(split.sample_s(work) * _stretch(split, stretch) for split in splits),
+        seconds=_timeline(work, plans, paces).sample,
         device_bytes_read=_topology_read(work, splits),
         device_bytes_written=written,
         useful_bytes=written,
@@ -105,7 +113,7 @@ def pack_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     splits = [split for split in splits_of(work, plans) if split.plan.mode in ("packed", "cached")]
     rows = sum(split.made * split.fetched + split.loaded for split in splits if split.plan.mode == "packed")
     return StageCost(
-        seconds=sum(split.all_pack_s(work) * _stretch(split, _beside(work, paces, 1)) for split in splits),
+        seconds=_timeline(work, plans, paces).pack,
         device_bytes_read=int(sum(split.pack_read for split in splits))
         + _grouped_read(work, splits, [split.looked_ahead for split in splits]),
         device_bytes_written=int(sum(split.pack_written for split in splits)),
@@ -123,8 +131,7 @@ def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
         for split in splits
     )
     return StageCost(
-        seconds=max(_batches_s(work, plans, paces), _making_s(work, plans), _busy_s(work, plans, paces))
-        + once / paces.train.load_bytes_s,
+        seconds=_timeline(work, plans, paces).train + once / paces.train.load_bytes_s,
         device_bytes_read=int(sum(split.read * split.step_bytes + split.starts * split.start_bytes for split in splits))
         + once,
         device_bytes_written=0,
@@ -135,7 +142,50 @@ def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
 
 def before_training_s(work: Work, plans: RunPlans) -> float:
     """Return the seconds of making the windows that training starts with."""
-    return sum(split.alone * (split.sample_s(work) + split.all_pack_s(work)) for split in splits_of(work, plans))
+    line = _before_training(work, splits_of(work, plans))
+    return line.sample + line.pack
+
+
+def beside_training_s(work: Work, plans: RunPlans) -> float:
+    """Return the seconds of making the windows that are made beside training, were nothing else to do."""
+    return sum(part.seconds for parts in _beside_training(work, splits_of(work, plans)[0]) for part in parts)
+
+
+def _timeline(work: Work, plans: RunPlans, paces: Paces) -> Timeline:
+    splits = splits_of(work, plans)
+    line, train, batches_s = _before_training(work, splits), splits[0], _batches_s(work, plans, paces)
+    shares = [train.share_of(index) for index in range(train.num_windows)]
+    train_beside(line, [share * batches_s for share in shares], _beside_training(work, train), paces.company(work))
+    return line
+
+
+def _before_training(work: Work, splits: list[Split]) -> Timeline:
+    """Return how long it takes to make what training starts with: the first window, or all of frozen samples."""
+    line = Timeline()
+    for split in splits:
+        for index in range(split.num_windows if split.schedule.samples == "frozen" else 1):
+            for part in _making(work, split, index):
+                line.add(part.stage, part.seconds)
+    # What one window has touched serves the next.
+    line.pack += max(split.pack_touched for split in splits) * work.fresh_byte_s
+    return line
+
+
+def _beside_training(work: Work, train: Split) -> list[list[Part]]:
+    """Return what making each of the windows takes that are made beside training."""
+    if train.schedule.samples == "frozen":
+        return []
+    return [_making(work, train, index) for index in range(1, train.num_windows)]
+
+
+def _making(work: Work, split: Split, index: int) -> list[Part]:
+    """Return what making a window takes, in order."""
+    share = split.share_of(index)
+    return [
+        Part(stage="sample", task="sample", seconds=share * split.sample_s(work)),
+        Part(stage="pack", task="sample", seconds=split.ahead_s(work, index)),
+        Part(stage="pack", task="pack", seconds=share * split.pack_s),
+    ]
 
 
 def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
@@ -150,27 +200,3 @@ def _batches_s(work: Work, plans: RunPlans, paces: Paces) -> float:
         reading_s = split.step_bytes / work.disk.read_bytes_s if work.workers > 1 else 0.0
         seconds += split.starts * start_s + split.read * max(pace.batch_s, reading_s)
     return seconds
-
-
-def _making_s(work: Work, plans: RunPlans) -> float:
-    """Return the seconds of making the windows that are made beside training, were nothing else to do."""
-    return sum((1 - split.alone) * (split.sample_s(work) + split.all_pack_s(work)) for split in splits_of(work, plans))
-
-
-def _busy_s(work: Work, plans: RunPlans, paces: Paces) -> float:
-    """Return the seconds that all cores need for training and for the windows that are made meanwhile."""
-    splits = splits_of(work, plans)
-    steps = sum(split.read * pace.cpu_s for split, pace in zip(splits, (paces.train, paces.val), strict=False) if pace)
-    making = sum(
-        (1 - split.alone) * (split.sample_s(work) * work.sample_threads + split.all_pack_s(work)) for split in splits
-    )
-    return (steps + making) / work.cores
-
-
-def _beside(work: Work, paces: Paces, threads: int) -> float:
-    """Return how much longer a stage of ``threads`` busy threads takes beside training: they share the cores."""
-    return max((paces.train.cpu_s / paces.train.batch_s + threads) / work.cores, 1.0)
-
-
-def _stretch(split: Split, beside: float) -> float:
-    return split.alone + (1 - split.alone) * beside

@@ -22,6 +22,7 @@ from graphsys.trainers.result import TrainResult, read_result, skipped_result
 from graphsys.trainers.resume import forget, take_over
 from graphsys.trainers.run_folder import RunFolder, write_config
 from graphsys.trainers.state import TrainState, new_state
+from graphsys.trainers.steady_heap import steady_heap
 from graphsys.trainers.step import Setting
 from graphsys.trainers.team import ALONE, Team
 from graphsys.trainers.window_files import remove_other_shares, remove_windows
@@ -121,7 +122,7 @@ def train_opened(
             job.objective.load_metrics()
         team.wait()
         before = _written(feed)
-        with measure("train") as report:
+        with measure("train") as report, steady_heap():
             path = _train(job, state, setting, feed, progress, team)
         _fill_report(report, feed, by_producer=_written(feed) - before)
     return path, {"check": check.report, **feed.reports, "train": report}

@@ -1,12 +1,13 @@
 """What exact inference and the table of embeddings should cost; the formulas follow how layers are run."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from graphsys.trainers.chunks import ChunkLimits, LayerCost
 from graphsys.trainers.cost_model import StageCost
 from graphsys.trainers.edge_ranges import EDGE_NBYTES, num_ranges
-from graphsys.trainers.pass_rehearsal import Passes, PassPace
+from graphsys.trainers.pass_rehearsal import PassPace
 from graphsys.trainers.passes import PassLimits
 from graphsys.trainers.split_cost import START_NBYTES, Work
 
@@ -14,24 +15,24 @@ _LABEL_NBYTES = 9  # of a node: its class and its split
 _BLOCK_SHARE = 8  # of the memory, as a divisor: blocks of rows that pass by
 
 
-def infer_cost(work: Work, passes: Passes) -> StageCost:
+def infer_cost(work: Work, passes: Sequence[PassPace]) -> StageCost:
     """Return the cost of running every layer over all nodes and of scoring what comes out.
 
     Args:
-        passes: How fast layers go as passes over the rows.
+        passes: How fast layers go as passes over the rows; nothing where they take chunks of edges.
 
     Raises:
         MemoryBudgetError: The budget does not hold a few edges of some layer.
     """
     shapes = list(pairwise((work.dim, *work.layer_dims)))
-    if passes.layers:
-        layers = [_pass_cost(work, pace, *shape) for pace, shape in zip(passes.layers, shapes, strict=True)]
+    if passes:
+        layers = [_pass_cost(work, pace, *shape) for pace, shape in zip(passes, shapes, strict=True)]
     else:
         layers = [_chunk_cost(work, *shape) for shape in shapes]
     scored = work.num_nodes * (4 * work.layer_dims[-1] + _LABEL_NBYTES)
     memory_bytes = max(cost.memory_bytes for cost in layers)
     # What one layer has touched serves the next.
-    fresh_s = memory_bytes * passes.fresh_byte_s
+    fresh_s = memory_bytes * work.fresh_byte_s
     return StageCost(
         seconds=sum(cost.seconds for cost in layers) + scored / work.disk.read_bytes_s + fresh_s,
         device_bytes_read=sum(cost.device_bytes_read for cost in layers) + scored,

@@ -6,7 +6,6 @@ drawn, since those of inner layers are not there yet.
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
@@ -33,7 +32,7 @@ _ROOM_SHARE = 0.75  # of the destinations for whose sums there is room: the firs
 _WARM_EDGES = 1 << 10  # of a first one, with which kernels are compiled and libraries set up
 _BLOCKS = 8  # that messages and outputs are timed on
 _ROUNDS = 3  # the later ones find memory that the first one has touched
-_STATE_BYTES = 512 * MIB  # most that sums are spread over, and fresh memory timed on: more than processors' caches
+_STATE_BYTES = 512 * MIB  # most that sums are spread over: more than processors' caches
 
 _Result = TypeVar("_Result")
 
@@ -48,18 +47,10 @@ class PassPace:
     own_s: float  # of a destination: its first state and its output
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passes:
-    """How fast exact inference goes as passes over the rows."""
-
-    layers: tuple[PassPace, ...]  # empty: layers take chunks of edges
-    fresh_byte_s: float = 0.0  # seconds of a byte of memory that is touched for the first time
-
-
 def rehearse_passes(
     model: BatchModel, store: Store, edge_type: EdgeType, *, dims: tuple[int, ...], memory: int, device: torch.device
-) -> Passes:
-    """Return how fast each layer goes.
+) -> tuple[PassPace, ...]:
+    """Return how fast each layer goes; nothing where some layer takes chunks of edges instead.
 
     Args:
         model: On ``device``; any weights.
@@ -74,21 +65,22 @@ def rehearse_passes(
     layers = [layer_pass(model, index, device) for index in range(len(dims) - 1)]
     known = [layer for layer in layers if layer is not None]
     if len(known) < len(layers):
-        return Passes(layers=())
+        return ()
     limits = [
         PassLimits.of(memory, dim=dim, width=layer_width(model, dim), state_nbytes=4 * layer.state_channels)
         for layer, dim in zip(known, dims, strict=False)
     ]
     most = 4 * edges.num_nodes * max(layer.state_channels for layer in known)
     room = min(each.range_nbytes for each in limits) // 2  # the other half is for the part's edges
-    space, fresh_byte_s = _touched(min(most, _STATE_BYTES, room))
+    space = aligned_empty(min(most, _STATE_BYTES, room))
+    space[:] = 0
     found: list[PassPace] = []
     with Accumulator(torch.get_num_threads()) as accumulator, torch.no_grad():
         for layer, dim, limit in zip(known, dims, limits, strict=False):
             part = _Part(layer, edges, limit, dim, accumulator, space)
             part.pace(_WARM_EDGES)
             found.append(_middle([part.pace(part.num_edges) for _ in range(_ROUNDS)]))
-    return Passes(layers=tuple(found), fresh_byte_s=fresh_byte_s)
+    return tuple(found)
 
 
 def _middle(rounds: list[PassPace]) -> PassPace:
@@ -98,19 +90,6 @@ def _middle(rounds: list[PassPace]) -> PassPace:
         source_s=median(pace.source_s for pace in rounds),
         own_s=median(pace.own_s for pace in rounds),
     )
-
-
-def _touched(nbytes: int) -> tuple[Bytes, float]:
-    """Return zeroed memory, and the seconds per byte in which all threads together touched it for the first time.
-
-    A virtual machine whose host takes free pages back gets them at a tenth of the speed of pages that it has.
-    """
-    threads = torch.get_num_threads()
-    started = time.perf_counter()
-    space = aligned_empty(nbytes)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: np.copyto(part, 0), np.array_split(space, threads)))
-    return space, (time.perf_counter() - started) / nbytes
 
 
 class _Part:

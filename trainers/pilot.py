@@ -11,15 +11,17 @@ from graphsys.core.config import RunConfig
 from graphsys.core.metrics import device_bytes
 from graphsys.core.types import NodeIds, SampledBatch, Topology
 from graphsys.core.units import MIB
-from graphsys.samplers.ahead import sample_batches
+from graphsys.samplers.ahead import by_groups, sample_batches
 from graphsys.samplers.expansion import Drawing
 from graphsys.samplers.schedule import Schedule
+from graphsys.storage.store import StoredTopology
 from graphsys.trainers.trace_model import fetched_rows, fit_frequencies
 
 PILOT_BATCHES = 16
 _LEAST_MEMORY = 64 * MIB  # for one batch, whatever the budget: its size tells which budget would do
 _LOOK_AHEAD = 6.5  # accesses that a cache plan knows of behind its window, per slot
 _NO_BOUND = 1 << 62  # edges
+_PAGE_COST = 128 << 10  # bytes that are read front to back in the time of one page by itself
 _MARGIN = 1.15  # the largest of a run's batches over the largest of the pilot's
 
 
@@ -74,17 +76,19 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     """
     sampler, tally = run.sampler, _Tally(topology.num_nodes)
     drawing = Drawing(fanouts=tuple(sampler.fanouts), replace=sampler.replace, weighted=sampler.weighted)
+    memory = max(run.memory, _LEAST_MEMORY)
+    positions = _pilot_positions(schedule)
     read_before = device_bytes()[0]
+    _prefetch(topology, schedule, drawing, memory=memory, batches=len(positions))
 
     def sample(positions: NodeIds) -> None:
-        memory, at = max(run.memory, _LEAST_MEMORY), positions.tolist()
+        at = positions.tolist()
         with closing(
             sample_batches(topology, schedule, at, drawing, threads=sampler.threads, memory=memory)
         ) as batches:
             for batch in batches:
                 tally.add(batch)
 
-    positions = _pilot_positions(schedule)
     sample(positions[:1])  # compiles the kernels, so it says nothing about speed
     started = time.perf_counter()
     sample(positions[1:])
@@ -92,6 +96,20 @@ def run_pilot(run: RunConfig, schedule: Schedule, topology: Topology) -> Pilot:
     # Without replacement no edge comes twice.
     most_edges = _NO_BOUND if sampler.replace else topology.num_edges
     return tally.pilot(topology, most_edges, seconds, device_bytes()[0] - read_before)
+
+
+def _prefetch(topology: Topology, schedule: Schedule, drawing: Drawing, *, memory: int, batches: int) -> None:
+    """Read a topology that fits memory front to back, where its pages one by one, as batches ask for them, take longer.
+
+    Whatever samples afterwards, in this process or another one, finds it in the page cache.
+    """
+    if not isinstance(topology, StoredTopology) or topology.nbytes > memory:
+        return
+    if by_groups(topology, schedule, drawing, memory=memory):
+        return
+    expanded = drawing.most_edges(schedule.batch_size, topology.num_edges) // max(drawing.fanouts[-1], 1)
+    if batches * expanded * _PAGE_COST >= topology.nbytes:
+        topology.prefetch()
 
 
 class _Tally:

@@ -27,6 +27,7 @@ from graphsys.trainers.cost_model import (
     Paces,
     StageCost,
     before_training_s,
+    beside_training_s,
     pack_cost,
     sample_cost,
     splits_of,
@@ -35,11 +36,12 @@ from graphsys.trainers.cost_model import (
 from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.drawn_windows import sample_some
 from graphsys.trainers.engine_speed import ASSUMED, EngineSpeed
+from graphsys.trainers.fresh_memory import fresh_byte_s
 from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import Objective, resolve_objective, training_nodes
-from graphsys.trainers.pass_rehearsal import Passes, rehearse_passes
+from graphsys.trainers.pass_rehearsal import PassPace, rehearse_passes
 from graphsys.trainers.plan import Mode, PackPlan
 from graphsys.trainers.rehearsal import Pace, Rehearsal, open_rehearsal
 from graphsys.trainers.run_plans import Pilots, RunPlans
@@ -48,6 +50,7 @@ from graphsys.trainers.worker_share import as_one_of, share_of_disk, share_of_en
 
 MODES: tuple[Mode, ...] = ("memory", "packed", "cached", "direct")
 STAGES = ("sample", "pack", "train", "evaluate", "embed")
+_WORTH_S = 2.0  # of making windows beside training, from which on it is rehearsed in that company
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +159,7 @@ class Prediction:
                 "in_training_s": round(pace.batch_s, 6),
                 "in_training_cpu_s": round(pace.cpu_s, 6),
                 "start_s": round(pace.start_s, 6),
+                "company": None if pace.company is None else pace.company.as_dict(),
                 "hit_share": round(1 - fetched / (pilot.mean_nodes * plan.window_batches), 4),
             },
         }
@@ -179,13 +183,14 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
         ArtefactError, InputError: The store is missing, or has no features or labels to train on.
         DiskError: The disk's speed cannot be measured in the run's folder.
     """
+    fresh_s = fresh_byte_s(run.memory)
     scene = _Scene.open(run)
     progress.message("planning: sampling a few batches, rehearsing a few steps, timing the disk")
     plans = scene.plans(run)
     workers = workers_here(run)
     disk = _disk_now(scene)
     with as_one_of(workers), _open_rehearsal(scene) as (rehearsal, model):
-        work = _measure(scene, rehearsal, model, plans.train, disk)
+        work = _measure(scene, rehearsal, model, plans.train, disk, fresh_s)
         # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
         others = [mode for mode in MODES if compares and mode != plans.train.mode]
         found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in (plans.train.mode, *others)}
@@ -284,7 +289,7 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
     )
 
 
-def _rehearse_inference(scene: _Scene, model: BatchModel, work: Work) -> Passes:
+def _rehearse_inference(scene: _Scene, model: BatchModel, work: Work) -> tuple[PassPace, ...]:
     run, device = scene.run, resolve_device(scene.run.trainer)
     edge_type = scene.store.edge_type_within(scene.info.name)
     with exact_torch(device, run.trainer.threads):
@@ -295,7 +300,8 @@ def _rehearse_inference(scene: _Scene, model: BatchModel, work: Work) -> Passes:
 
 def _rehearse(work: Work, rehearsal: Rehearsal, plans: RunPlans) -> Paces:
     train, *rest = splits_of(work, plans)
-    with rehearsal.pace(train.plan, fetched=train.fetched, loaded=train.loaded, trains=True) as pace:
+    beside = train.schedule if beside_training_s(work, plans) > _WORTH_S else None
+    with rehearsal.pace(train.plan, fetched=train.fetched, loaded=train.loaded, trains=True, beside=beside) as pace:
         if rest and plans.together:
             return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]))
     return Paces(train=pace, val=_rehearse_val(rehearsal, rest[0]) if rest else None)
@@ -322,7 +328,9 @@ def _disk_now(scene: _Scene) -> DiskSpeed:
     return measure_disk(existing_folder(scene.run.out), nbytes=nbytes, random_reads_s=remembered.random_reads_s)
 
 
-def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan, disk: DiskSpeed) -> Work:
+def _measure(
+    scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan, disk: DiskSpeed, fresh_s: float
+) -> Work:
     run, store, info, val = scene.run, scene.store, scene.info, scene.val
     alone = rehearsal.alone()
     return Work(
@@ -344,6 +352,7 @@ def _measure(scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan:
         sampling=rehearsal.sampling(scene.train, train_plan),
         forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or cores(),
+        fresh_byte_s=fresh_s,
         cores=cores(),
         disk=share_of_disk(disk, workers_here(run)),
         engine=ASSUMED,  # until a mode that packs has rehearsed it

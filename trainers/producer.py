@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Literal, get_args
 
 from graphsys.core.config import RunConfig
 from graphsys.core.errors import MemoryBudgetError
@@ -24,6 +25,8 @@ from graphsys.core.units import format_bytes
 from graphsys.samplers.schedule import Schedule
 from graphsys.trainers.plan import PackPlan
 
+MakingTask = Literal["sample", "pack"]
+TASKS: tuple[MakingTask, ...] = get_args(MakingTask)
 PROGRAM = "graphsys.trainers.producer_process"
 ATTEMPTS = 3  # at one window; a cause that passes, such as a burst of another job's memory, has passed by then
 _KILLS = {signal.SIGKILL, signal.SIGTERM}
@@ -52,6 +55,33 @@ class WindowRequest:
 
     index: int
     initial_slots: NodeIds  # [S] global id in each cache slot before its first batch, -1 where empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """One task of making windows, to be done again and again for so long, at least once, with nothing kept."""
+
+    task: MakingTask
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRounds:
+    """When a task was done how often."""
+
+    started: float  # on the clock of time.monotonic, which all processes share
+    stopped: float
+    units: int  # batches sampled, bytes packed
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all rounds."""
+        return self.stopped - self.started
+
+    @property
+    def unit_s(self) -> float:
+        """Seconds per unit."""
+        return self.seconds / self.units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +124,17 @@ class Producer:
             StaleArtefactError, InputError, CorruptError, DiskError: Making the window failed.
             RuntimeError: The process crashed again and again.
         """
+        reply = self._answer(request, f"it made window {request.index} of split '{self._job.split}'")
+        assert isinstance(reply, dict)
+        return reply
+
+    def rehearse(self, request: TaskRequest) -> TaskRounds:
+        """Do a task on drawn windows, and return how fast it went. For one thread, and raises, as :meth:`make`."""
+        reply = self._answer(request, f"it rehearsed to {request.task}")
+        assert isinstance(reply, TaskRounds)
+        return reply
+
+    def _answer(self, request: WindowRequest | TaskRequest, doing: str) -> object:
         code = 0
         for _ in range(ATTEMPTS):
             child = self._running()
@@ -108,9 +149,8 @@ class Producer:
             if isinstance(reply, Exception):
                 self._forget(child)
                 raise reply
-            assert isinstance(reply, dict)
             return reply
-        raise self._obituary(request.index, code)
+        raise self._obituary(doing, code)
 
     def _running(self) -> _Child:
         with self._lock:
@@ -126,9 +166,9 @@ class Producer:
             self._child = None
         return code
 
-    def _obituary(self, index: int, code: int) -> Exception:
-        run, split = self._job.run, self._job.split
-        what = f"the process that makes windows ended {ATTEMPTS} times while it made window {index} of split '{split}'"
+    def _obituary(self, doing: str, code: int) -> Exception:
+        run = self._job.run
+        what = f"the process that makes windows ended {ATTEMPTS} times while {doing}"
         if -code in _KILLS:
             return MemoryBudgetError(
                 f"{what}, killed by {signal.Signals(-code).name}; the likely cause is that the machine or the job's "
@@ -152,7 +192,7 @@ class Producer:
             self._forget(self._child)
 
 
-def _ask(child: _Child, request: WindowRequest) -> object:
+def _ask(child: _Child, request: WindowRequest | TaskRequest) -> object:
     with suppress(BrokenPipeError, ConnectionResetError):  # it may have ended by an error, which is still to be read
         child.channel.send(request)
     return child.channel.recv()

@@ -16,11 +16,12 @@ from graphsys.core.errors import GraphsysError
 from graphsys.core.metrics import StageReport
 from graphsys.core.progress import SILENT
 from graphsys.storage.store import Store
-from graphsys.trainers.producer import ProducerJob, WindowRequest
-from graphsys.trainers.window_maker import WindowMaker
+from graphsys.trainers.making_rehearsal import MakingRehearsal
+from graphsys.trainers.producer import ProducerJob, TaskRequest, TaskRounds, WindowRequest
+from graphsys.trainers.window_maker import maker_of
 
 if TYPE_CHECKING:  # the class takes no arguments when the program runs
-    Channel = Connection[dict[str, StageReport] | Exception, ProducerJob | WindowRequest]
+    Channel = Connection[dict[str, StageReport] | TaskRounds | Exception, ProducerJob | WindowRequest | TaskRequest]
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 _NICENESS = 5  # the trainer comes first; this process takes what it leaves, and all cores while it waits
@@ -60,23 +61,19 @@ def _end_with(trainer: int) -> None:
 def _serve(channel: "Channel") -> NoReturn:
     job = channel.recv()
     assert isinstance(job, ProducerJob)
-    maker = _maker(job)
+    store = Store.open(job.store)
+    edge_type = store.edge_type_within(store.node_type(job.run.task.node_type).name)
+    topology = store.topology(edge_type, in_memory=job.plan.mode == "memory")
+    maker, rehearsal = maker_of(job, store, topology), MakingRehearsal(job, store, topology)
     bar = SILENT.start("", None, "")
     while True:
         request = channel.recv()
+        if isinstance(request, TaskRequest):
+            channel.send(rehearsal.go_on(request))
+            continue
         assert isinstance(request, WindowRequest)
         maker.make(request.index, request.initial_slots, bar, bar)
         channel.send(maker.take_reports())
-
-
-def _maker(job: ProducerJob) -> WindowMaker:
-    store = Store.open(job.store)
-    edge_type = store.edge_type_within(store.node_type(job.run.task.node_type).name)
-    return WindowMaker(
-        job.run, store, job.schedule, job.plan,
-        split=job.split, topology=store.topology(edge_type, in_memory=job.plan.mode == "memory"),
-        with_degree=job.with_degree, overwrite=job.overwrite,
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -21,35 +21,40 @@ from graphsys.core.types import Topology
 from graphsys.core.units import MIB
 from graphsys.models.base import BatchModel
 from graphsys.samplers.expansion import Drawing
-from graphsys.samplers.offline import sample_window, window_by_groups
+from graphsys.samplers.offline import window_by_groups
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.features import DirectFeatures, FeatureReader
 from graphsys.storage.flat import FlatArray, write_array
 from graphsys.storage.store import Store
 from graphsys.trainers.batch import MiniBatch
+from graphsys.trainers.company import Company, rehearse_company
 from graphsys.trainers.device import exact_torch, resolve_device
+from graphsys.trainers.drawn_packing import has_room
 from graphsys.trainers.drawn_windows import DrawnBatch, DrawnWindows, draw_window
-from graphsys.trainers.engine_speed import EngineSpeed, PackShape, measure_engine
+from graphsys.trainers.engine_speed import EngineSpeed, measure_engine
 from graphsys.trainers.loader import Loader
+from graphsys.trainers.making_rehearsal import MakingRehearsal
 from graphsys.trainers.objective import Objective, Scores
 from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.producer import TASKS, ProducerJob, TaskRequest, TaskRounds
 from graphsys.trainers.rows import open_reader, open_rows
 from graphsys.trainers.scratch import scratch_folder
 from graphsys.trainers.state import new_state
+from graphsys.trainers.steady_heap import steady_heap
 from graphsys.trainers.step import Setting, score_batch, train_step
 
 _STEPS = 20  # of one rehearsal
 _START = 8  # of them, those that also pay for fresh buffers
-_END = 4  # and those for which nothing is read ahead any more
+_PASSES = 1 << 20  # over a drawn window: more than anyone waits for
 _SECONDS = 4  # after which a rehearsal ends
 _FEWEST = 4  # steps, however long they take
 _WINDOW_BYTES = 512 * MIB  # most that a window takes, and of the free space a share
 _FREE_SHARE = 8
 _TABLE_BYTES = 128 * MIB  # of rows held in memory: as many as leave the processor's caches behind
 _ALONE = 4  # steps with nothing beside them
-_SAMPLED = 16  # batches
-_MOST_SAMPLED = 256  # where groups of them share their reads
-_SAMPLING_SECONDS = 4  # about, in which as many are sampled as will go
+_FEW = 4  # batches that are sampled to tell how many others are
+_MOST_SAMPLED = 256
+_SAMPLING_SECONDS = 2  # about, in which as many are sampled as will go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,7 @@ class Pace:
     cpu_s: float  # of all cores together, per batch
     load_bytes_s: float = float("inf")  # bytes per second at which rows are brought into memory beforehand
     fill_s: float = 0.0  # seconds in which the cache gets the rows that frozen samples start with
+    company: Company | None = None  # how windows made beside it slow it down; None: not rehearsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +81,8 @@ class Alone:
 class Sampling:
     """How fast windows are sampled and written, with nothing beside it."""
 
-    start_s: float  # seconds that a window takes beside its batches
     batch_s: float
+    window_batches: int  # of the windows that were sampled
     read_bytes: float | None = None  # of the device per batch, where edges are read by groups; None: they are mapped
 
 
@@ -114,12 +120,14 @@ class Rehearsal:
         drawn = self._batches[0]
         x = np.random.default_rng(0).standard_normal((drawn.sampled.num_nodes, self._features.shape[1]), np.float32)
         batch = MiniBatch.assemble(drawn.sampled, x, drawn.y, epoch=0).to(self._device)
-        return Alone(
-            step_s=self._median(lambda: self._train(batch)), forward_s=self._median(lambda: self._infer(batch))
-        )
+        with steady_heap():
+            step_s = self._median(lambda: self._train(batch))
+        return Alone(step_s=step_s, forward_s=self._median(lambda: self._infer(batch)))
 
     @contextmanager
-    def pace(self, plan: PackPlan, *, fetched: float, loaded: float, trains: bool) -> Iterator[Pace]:
+    def pace(
+        self, plan: PackPlan, *, fetched: float, loaded: float, trains: bool, beside: Schedule | None = None
+    ) -> Iterator[Pace]:
         """Give how fast batches of a plan go; their loader and its buffers stay until the block ends.
 
         Args:
@@ -127,6 +135,7 @@ class Rehearsal:
             fetched: rows of a batch that come from the disk.
             loaded: rows that the cache starts with.
             trains: whether steps are taken; otherwise batches are scored, as validation does.
+            beside: batches whose windows are then made beside that; None: none are.
 
         Raises:
             DiskError: The folder cannot be written, or the disk is full.
@@ -138,9 +147,20 @@ class Rehearsal:
             folder = Path(name)
             with (
                 self._reader(plan, folder) as (reader, num_rows, load_bytes_s),
-                self._run_through(plan, reader, folder, num_rows, fetched, work) as marks,
+                self._steps(plan, reader, folder, num_rows, fetched, work) as steps,
             ):
-                yield replace(_pace(marks, load_bytes_s), fill_s=self._fill_s(plan, reader, folder, int(loaded)))
+                steps.take(until=steps.enough)
+                pace = replace(_pace(steps, load_bytes_s), fill_s=self._fill_s(plan, reader, folder, int(loaded)))
+                if beside is not None:
+                    pace = replace(pace, company=self._company(plan, beside, folder, steps, pace.batch_s))
+                yield pace
+
+    def _company(self, plan: PackPlan, schedule: Schedule, folder: Path, steps: "_Steps", batch_s: float) -> Company:
+        job = self._job(folder / "beside", schedule, plan, self.sampling(schedule, plan).window_batches)
+        tasks = TASKS if plan.mode in ("packed", "cached") and has_room(folder) else ("sample",)
+        return rehearse_company(
+            job, tasks, batch_s=batch_s, train_until=lambda over: steps.take(until=over), ends=steps.ends
+        )
 
     def sampling(self, schedule: Schedule, plan: PackPlan) -> Sampling:
         """Return how fast windows are sampled; plans for which edges are read the same way share one rehearsal.
@@ -152,8 +172,7 @@ class Rehearsal:
         Raises:
             MemoryBudgetError, DiskError: As :func:`graphsys.samplers.offline.sample_window`.
         """
-        name = self._store.node_type(self._run.task.node_type).name
-        topology: Topology = self._store.topology(self._store.edge_type_within(name))
+        topology = self._topology
         if plan.mode == "memory":  # the run holds it: nothing is to be read by groups
             topology = Topology(
                 indptr=topology.indptr, indices=topology.indices, weight=topology.weight,
@@ -167,74 +186,63 @@ class Rehearsal:
         return self._sampled[grouped]
 
     def _sample(self, topology: Topology, schedule: Schedule, plan: PackPlan, *, grouped: bool) -> Sampling:
-        run, sampler = self._run, self._run.sampler
-        labels = self._store.labels(self._store.node_type(run.task.node_type).name)
+        def sample(batches: int) -> TaskRounds:
+            job = self._job(self._run.out, schedule, plan, batches)
+            return MakingRehearsal(job, self._store, topology).go_on(TaskRequest(task="sample", seconds=0.0))
 
-        def sample(count: int) -> float:
-            path = run.out / "drawn.sample"
-            started = time.perf_counter()
-            sample_window(
-                topology, schedule, range(count), path,
-                fanouts=sampler.fanouts, replace=sampler.replace, weighted=sampler.weighted,
-                with_degree=self._model.needs_degree, labels=labels, threads=sampler.threads, fingerprint="",
-                window_index=0, memory=plan.producer_bytes,
-            )  # fmt: skip
-            seconds = time.perf_counter() - started
-            path.unlink()
-            return seconds
+        few = min(_FEW, plan.window_batches)
+        sample(few)  # compiles kernels, and meets its memory for the first time
+        # Many at once, as windows have them: by groups, what a batch reads depends on how many there are.
+        many = int(_SAMPLING_SECONDS / sample(few).unit_s)
+        many, before = max(min(many, plan.window_batches, _MOST_SAMPLED), few), device_bytes()[0]
+        rounds = sample(many)
+        read_bytes = (device_bytes()[0] - before) / rounds.units if grouped else None
+        return Sampling(batch_s=rounds.unit_s, window_batches=many, read_bytes=read_bytes)
 
-        if grouped:
-            sample(1)  # compiles kernels that the pilot may have had no need of
-        few, many = min(_SAMPLED // 4, schedule.num_batches), min(_SAMPLED, schedule.num_batches)
-        first, before = sample(few), device_bytes()[0]
-        if grouped:  # how much a batch reads depends on how many there are
-            many = max(few, min(plan.window_batches, _MOST_SAMPLED, int(few * _SAMPLING_SECONDS / first)))
-        whole = sample(many)
-        batch_s = max(whole - first, 0.0) / (many - few) if many > few else whole / many
-        read_bytes = (device_bytes()[0] - before) / many if grouped else None
-        return Sampling(start_s=max(first - few * batch_s, 0.0), batch_s=batch_s, read_bytes=read_bytes)
+    def _job(self, out: Path, schedule: Schedule, plan: PackPlan, batches: int) -> ProducerJob:
+        """Return what a producer of windows of so many batches would be told."""
+        return ProducerJob(
+            run=self._run.model_copy(update={"out": out}),
+            store=self._store.path,
+            schedule=schedule,
+            plan=replace(plan, window_batches=batches),
+            split="train",
+            with_degree=self._model.needs_degree,
+            overwrite=False,
+        )
 
     def packing(self, plan: PackPlan) -> EngineSpeed:
-        """Return how fast windows are planned and packed, in modes that do; the rows are of the store's shape.
+        """Return how fast windows are planned and packed, in modes that do; the rows are the store's.
 
         Raises:
             DiskError: The folder cannot be written, or the disk is full.
         """
-        shape = PackShape(
-            num_nodes=self._topology.num_nodes,
-            dim=self._features.shape[1],
-            codec=plan.codec,
-            with_rows=plan.mode == "packed",
+        return measure_engine(
+            self._run.out, self._features, codec=plan.codec, with_rows=plan.mode == "packed", memory=plan.producer_bytes
         )
-        return measure_engine(self._run.out, shape, memory=plan.producer_bytes)
 
     @contextmanager
-    def _run_through(
+    def _steps(
         self, plan: PackPlan, reader: FeatureReader, folder: Path, num_rows: int, fetched: float,
         work: Callable[[MiniBatch], None],
-    ) -> Iterator[list[tuple[float, float]]]:  # fmt: skip
-        """Give seconds of wall and of all cores: at the start and after each batch."""
-        batches = self._drawn(plan, num_rows, fetched)
+    ) -> Iterator["_Steps"]:  # fmt: skip
+        """Open steps of ``work`` over drawn batches, without end."""
         window = draw_window(
             folder / "drawn.pack",
-            batches,
+            self._drawn(plan, num_rows, fetched),
             plan,
             fetched=fetched,
             num_nodes=self._topology.num_nodes,
             dim=self._features.shape[1],
         )
-        passes = -(-_STEPS // len(batches))
-        windows = DrawnWindows(window, plan, passes=passes)
-        marks = [(time.perf_counter(), time.process_time())]
-        with Loader(windows, self._features, reader, device=self._device) as loader:
-            for batch in loader:
-                work(batch)
-                self._settle()
-                marks.append((time.perf_counter(), time.process_time()))
-                late = marks[-1][0] - marks[0][0] > _SECONDS and len(marks) > _FEWEST
-                if late or len(marks) > _STEPS:
-                    yield marks
-                    return
+
+        def step(batch: MiniBatch) -> None:
+            work(batch)
+            self._settle()
+
+        windows = DrawnWindows(window, plan, passes=_PASSES)
+        with Loader(windows, self._features, reader, device=self._device) as loader, steady_heap():
+            yield _Steps(iter(loader), step)
 
     def _fill_s(self, plan: PackPlan, reader: FeatureReader, folder: Path, loaded: int) -> float:
         """Return the seconds in which a cache gets ``loaded`` rows from a packed window, by those of fewer rows."""
@@ -313,14 +321,38 @@ class Rehearsal:
             torch.cuda.synchronize(self._device)
 
 
-def _pace(marks: list[tuple[float, float]], load_bytes_s: float) -> Pace:
-    """Return the pace of batches after which it was so late: seconds of wall and of all cores, the start first."""
-    wall, busy = np.array(marks).T
-    last = len(marks) - 1
+class _Steps:
+    """Steps of a rehearsal, and when they ended.
+
+    Args:
+        batches: without end.
+        work: what is done with each.
+    """
+
+    def __init__(self, batches: Iterator[MiniBatch], work: Callable[[MiniBatch], None]) -> None:
+        self._batches = batches
+        self._work = work
+        self.ends = [time.monotonic()]  # of the steps, the start of the first one before them
+        self.cpu_s = [time.process_time()]  # of all cores, at those times
+
+    def take(self, *, until: Callable[[], bool]) -> None:
+        """Take steps until it is enough."""
+        while not until():
+            self._work(next(self._batches))
+            self.ends.append(time.monotonic())
+            self.cpu_s.append(time.process_time())
+
+    def enough(self) -> bool:
+        """Whether there are enough steps to tell how fast they go, or it takes too long."""
+        number = len(self.ends) - 1
+        return number >= _STEPS or (number >= _FEWEST and self.ends[-1] - self.ends[0] > _SECONDS)
+
+
+def _pace(steps: _Steps, load_bytes_s: float) -> Pace:
+    last = len(steps.ends) - 1
     first = min(_START, last // 2)
-    end = last - _END if last == _STEPS else last
-    batch_s, cpu_s = (float(times[end] - times[first]) / (end - first) for times in (wall, busy))
-    start_s = max(float(wall[first] - wall[0]) - first * batch_s, 0.0)
+    batch_s, cpu_s = ((times[last] - times[first]) / (last - first) for times in (steps.ends, steps.cpu_s))
+    start_s = max(steps.ends[first] - steps.ends[0] - first * batch_s, 0.0)
     return Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s)
 
 

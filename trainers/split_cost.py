@@ -10,6 +10,7 @@ from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import DiskSpeed
 from graphsys.storage.features import GATHER_EXTENT, GATHER_GAP, SCAN_GAP
+from graphsys.storage.packer import touched_nbytes
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
@@ -57,6 +58,7 @@ class Work(Ground):
     sampling: Sampling
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
+    fresh_byte_s: float  # seconds of a byte of memory that is touched for the first time
     cores: int
     workers: int = 1  # that share this machine, whose cores and speeds above are those of one of them
 
@@ -173,23 +175,36 @@ class Split:
 
     def sample_s(self, work: Work) -> float:
         """Return the seconds of sampling everything with nothing beside it."""
-        return self.plan.num_windows * work.sampling.start_s + self.made * self._batch_s(work)
+        return self.made * self._batch_s(work)
 
     def _batch_s(self, work: Work) -> float:
         """Seconds of sampling one batch; those of ``work`` are batches of training."""
         return work.sampling.batch_s * self.pilot.mean_edges / max(work.pilot.mean_edges, 1)
 
-    def all_pack_s(self, work: Work) -> float:
-        """Return the seconds of packing, sampling what cache plans look ahead for included, with nothing beside it."""
-        return self.pack_s + self.looked_ahead * self._batch_s(work)
+    def ahead_s(self, work: Work, index: int) -> float:
+        """Return the seconds of sampling what the cache plan of a window looks ahead for, with nothing beside it."""
+        return self.looked_ahead_of(index) * self._batch_s(work)
 
     @property
     def looked_ahead(self) -> int:
         """Batches that are sampled once more, for the cache plans of the windows before theirs."""
+        return sum(self.looked_ahead_of(index) for index in range(self.num_windows))
+
+    def looked_ahead_of(self, index: int) -> int:
+        """Return those of one window."""
         if self.plan.mode not in ("packed", "cached"):
             return 0
-        total, window = self.schedule.num_batches, self.plan.window_batches
-        return sum(min(self.plan.look_ahead, total - stop) for stop in range(window, total, window))
+        left = self.schedule.num_batches - (index + 1) * self.plan.window_batches
+        return max(min(self.plan.look_ahead, left), 0)
+
+    @property
+    def num_windows(self) -> int:
+        """Windows that are made."""
+        return self.schedule.num_windows(self.plan.window_batches)
+
+    def share_of(self, index: int) -> float:
+        """Return the share of the sampled batches that a window has."""
+        return len(self.schedule.window(index, self.plan.window_batches)) / max(self.schedule.num_batches, 1)
 
     @property
     def pack_s(self) -> float:
@@ -198,6 +213,16 @@ class Split:
             return 0.0
         moved = (self.pack_read + self.pack_written) / self.work.engine.pack_bytes_s
         return self.made * self.pilot.mean_nodes * self.work.engine.plan_access_s + moved
+
+    @property
+    def pack_touched(self) -> int:
+        """Bytes of memory that packing the first window touches."""
+        if self.plan.mode not in ("packed", "cached"):
+            return 0
+        window = min(self.plan.window_batches, self.schedule.num_batches)
+        batches = window + self.looked_ahead_of(0)
+        rows = window * self.fetched * self.plan.row_nbytes if self.plan.mode == "packed" else 0
+        return touched_nbytes(int(batches * self.pilot.mean_nodes), self.plan.num_slots, batches, int(rows))
 
     @property
     def step_bytes(self) -> float:

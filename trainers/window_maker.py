@@ -22,6 +22,7 @@ from graphsys.storage.residency import plan_residency
 from graphsys.storage.store import Store
 from graphsys.storage.window import Window
 from graphsys.trainers.plan import PackPlan
+from graphsys.trainers.producer import ProducerJob
 from graphsys.trainers.run_folder import RunFolder
 from graphsys.trainers.window_files import remove_partials, window_files, window_path
 
@@ -112,17 +113,18 @@ class WindowMaker:
             bar.advance(found.header.num_batches)
             return
         run, path = self._run, self.path(index, "sample")
+        positions = self.schedule.window(index, self.plan.window_batches)
         with measure("sample") as report:
             sample_window(
                 self._topology,
                 self.schedule,
-                self.schedule.window(index, self.plan.window_batches),
+                positions,
                 path,
                 fanouts=run.sampler.fanouts,
                 replace=run.sampler.replace,
                 weighted=run.sampler.weighted,
                 with_degree=self._with_degree,
-                labels=self._labels(),
+                labels=self._labels(positions),
                 threads=run.sampler.threads,
                 fingerprint=self._fingerprint(index, "sample"),
                 window_index=index,
@@ -199,8 +201,14 @@ class WindowMaker:
         final = plan_residency(tail, plan.num_slots, empty, head).final_slot_node
         return np.where(np.isin(final, np.concatenate(head)), final, -1)
 
-    def _labels(self) -> Array | None:
-        return self._store.labels(self._node_type) if self._store.has(f"nodes/{self._node_type}/y") else None
+    def _labels(self, positions: range) -> Array | None:
+        """Return the labels, those of the seeds at ``positions`` read ahead."""
+        if not self._store.has(f"nodes/{self._node_type}/y"):
+            return None
+        labels = self._store.label_array(self._node_type)
+        if len(positions):
+            labels.prefetch(np.sort(np.concatenate([self.schedule.seeds(position).node for position in positions])))
+        return labels.memmap()
 
     def initial_slots(self, index: int) -> NodeIds:
         """Return [S] what the cache holds when a window starts: what the one before it leaves; -1 where it is empty.
@@ -292,6 +300,14 @@ class WindowMaker:
     def _add(self, part: StageReport) -> None:
         part.details["windows"] = 1
         self.reports[part.name].add(part)
+
+
+def maker_of(job: ProducerJob, store: Store, topology: Topology) -> WindowMaker:
+    """Return the maker of the windows of a job; arguments as of :class:`WindowMaker`."""
+    return WindowMaker(
+        job.run, store, job.schedule, job.plan,
+        split=job.split, topology=topology, with_degree=job.with_degree, overwrite=job.overwrite,
+    )  # fmt: skip
 
 
 def _no_reports() -> dict[str, StageReport]:

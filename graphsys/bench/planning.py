@@ -26,14 +26,20 @@ def measure_plan(setting: Setting, progress: Progress) -> Measured:
     # As `train` has it: the planner's pilot reads the topology from the disk, and the run finds it in the page cache.
     drop_pages(setting.store)
     prediction = predict(run, progress, compares=False)
+    predicted = prediction.as_dict()
     trained = fit(run, progress=progress)
     evaluated = evaluate(run, progress)
     stages = {**trained.stages, "evaluate": evaluated.report}
-    rows = compare(prediction.as_dict()["stages"], {name: report.as_dict() for name, report in stages.items()})
+    rows = compare(predicted["stages"], {name: report.as_dict() for name, report in stages.items()})
     errors = relative_errors(rows)
     return Measured(
         rounds=(max(errors.values(), default=0.0),),
-        details={"mode": prediction.plan.mode, "errors": errors, "predicted_and_measured": rows},
+        details={
+            "mode": prediction.plan.mode,
+            "errors": errors,
+            "predicted_and_measured": rows,
+            "batch": predicted["batch"],
+        },
         peak_memory_bytes={name: report.peak_rss_bytes for name, report in stages.items()},
     )
 

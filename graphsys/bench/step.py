@@ -18,6 +18,7 @@ from graphsys.trainers.device import exact_torch
 from graphsys.trainers.model_factory import build_model
 from graphsys.trainers.objective import resolve_objective, training_nodes
 from graphsys.trainers.state import new_state
+from graphsys.trainers.steady_heap import steady_heap
 from graphsys.trainers.step import Setting as StepSetting
 from graphsys.trainers.step import train_step
 
@@ -40,7 +41,7 @@ def measure_step(setting: Setting, progress: Progress) -> Measured:  # noqa: ARG
     info = store.node_type(name)
     objective = resolve_objective(run.task, info)
     device = torch.device("cpu")
-    with measure("step") as report, exact_torch(device, setting.threads):
+    with measure("step") as report, exact_torch(device, setting.threads), steady_heap():
         topology = store.topology(store.edge_type_within(name))
         labels = store.labels(name)
         sampled = list(islice(batches_of(setting, topology, training_nodes(store, name)), BATCHES))

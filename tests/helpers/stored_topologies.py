@@ -14,6 +14,7 @@ def stored(folder: Path, topology: Topology) -> StoredTopology:
     return StoredTopology(
         indptr=indptr.memmap(),
         indices=indices.memmap(),
+        indptr_array=indptr,
         indices_array=indices,
         num_src_nodes=topology.num_src_nodes,
     )

@@ -1,3 +1,5 @@
+import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from graphsys.core.errors import ArtefactError, CorruptError
 from graphsys.storage.direct import PAGE
+from graphsys.storage.files import drop_cache
 from graphsys.storage.flat import FlatArray, FlatWriter, chunk_file, write_array
 
 ARRAYS: list[npt.NDArray[Any]] = [
@@ -128,3 +131,29 @@ def test_a_small_budget_finds_the_same_damage(tmp_path: Path) -> None:
     opened.path.write_bytes(raw)
     with pytest.raises(CorruptError, match="chunk 3 is corrupt"):
         opened.verify(memory=0)
+
+
+def test_pages_that_were_prefetched_are_there_when_a_map_asks_for_them(tmp_path: Path) -> None:
+    opened = FlatArray(tmp_path / "a", write_array(tmp_path / "a", np.arange(1 << 22)))
+    rows = np.unique(np.r_[np.arange(5), np.arange(1 << 18, 1 << 22, 513), (1 << 22) - 1])
+    if not _faults(opened, rows):
+        pytest.skip("this file system keeps its pages in memory")
+    assert _faults(opened, rows, lambda: opened.prefetch(rows)) == 0
+    assert _faults(opened, rows, opened.prefetch) == 0
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 4), np.float32), np.arange(3)])
+def test_prefetching_few_rows_or_none_does_no_harm(tmp_path: Path, array: npt.NDArray[Any]) -> None:
+    opened = FlatArray(tmp_path / "a", write_array(tmp_path / "a", array))
+    for rows in (None, np.arange(array.shape[0]), np.empty(0, np.int64)):
+        opened.prefetch(rows)
+
+
+def _faults(opened: FlatArray, rows: npt.NDArray[np.int64], before: Callable[[], None] = lambda: None) -> int:
+    """Return how many reads of ``rows`` through a fresh map had to wait for the disk."""
+    with opened.path.open("rb") as file:
+        drop_cache(file.fileno())
+    before()
+    faults = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+    assert np.array_equal(opened.memmap()[rows], rows)
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt - faults

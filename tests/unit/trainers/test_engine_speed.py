@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from graphsys.storage.flat import FlatArray, write_array
 from graphsys.storage.manifest import sealed_json
-from graphsys.trainers import engine_speed as module
-from graphsys.trainers.engine_speed import EngineSpeed, PackShape, engine_speed, measure_engine
+from graphsys.trainers import drawn_packing
+from graphsys.trainers import engine_speed as engine_module
+from graphsys.trainers.engine_speed import ASSUMED, EngineSpeed, engine_speed, measure_engine
 
 OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, version="0.0.1", measured="2001-01-31")
 
@@ -12,16 +15,16 @@ OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, version="0.0.1", measured
 @pytest.fixture(autouse=True)
 def small_window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Keep the window small and the cache of our own; return the cache folder."""
-    monkeypatch.setattr(module, "ROWS_NBYTES", 1_000_000)
+    monkeypatch.setattr(engine_module, "MOST_BYTES", 1_000_000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "graphsys"
 
 
 def test_speeds_are_positive_and_the_files_are_gone(tmp_path: Path) -> None:
-    found = measure_engine(tmp_path)
+    found = engine_speed(tmp_path / "run")
     assert found.plan_access_s > 0
     assert found.pack_bytes_s > 0
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 @pytest.mark.parametrize(
@@ -31,8 +34,11 @@ def test_speeds_are_positive_and_the_files_are_gone(tmp_path: Path) -> None:
 def test_rows_of_any_shape_are_packed_within_a_small_budget(
     tmp_path: Path, dim: int, codec: str, with_rows: bool
 ) -> None:
-    shape = PackShape(num_nodes=3000, dim=dim, codec=codec, with_rows=with_rows)
-    assert measure_engine(tmp_path, shape, memory=5 << 20).pack_bytes_s > 0
+    rows = np.random.default_rng(0).random((3000, dim), np.float32)
+    features = FlatArray(tmp_path / "x", write_array(tmp_path / "x", rows))
+    speed = measure_engine(tmp_path, features, codec=codec, with_rows=with_rows, memory=5 << 20)
+    assert speed.pack_bytes_s > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_measurement_is_remembered_per_device(tmp_path: Path, small_window: Path) -> None:
@@ -51,6 +57,6 @@ def test_an_old_or_broken_memory_is_measured_again(tmp_path: Path, small_window:
 def test_a_disk_that_is_nearly_full_is_left_alone(
     tmp_path: Path, small_window: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LEAST_FREE", 1 << 62)
-    assert engine_speed(tmp_path) == module.ASSUMED
+    monkeypatch.setattr(drawn_packing, "LEAST_FREE", 1 << 62)
+    assert engine_speed(tmp_path) == ASSUMED
     assert not small_window.exists()

@@ -25,7 +25,7 @@ from graphsys.trainers.fit import fit
 from graphsys.trainers.inference import open_trained
 from graphsys.trainers.inference_cost import infer_cost
 from graphsys.trainers.layerwise import layer_width
-from graphsys.trainers.pass_rehearsal import Passes, PassPace, rehearse_passes
+from graphsys.trainers.pass_rehearsal import PassPace, rehearse_passes
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
 from graphsys.trainers.run_plans import RunPlans
@@ -95,8 +95,9 @@ def work(prediction: Prediction) -> Work:
         disk=disk,
         engine=engine,
         step_s=1e-3,
+        fresh_byte_s=0.0,
         forward_s=1e-3,
-        sampling=Sampling(start_s=0.0, batch_s=1e-3),
+        sampling=Sampling(batch_s=1e-3, window_batches=4),
     )
 
 
@@ -218,11 +219,11 @@ def test_bringing_all_rows_into_memory_is_paid_before_the_first_batch(work: Work
     assert slow - fast == pytest.approx(work.feature_bytes / 1e3)
 
 
-def test_cores_that_steps_and_windows_share_take_as_long_as_their_work(work: Work, plans: RunPlans) -> None:
-    busy = pace(1e-3, cpu_s=1.0)
-    one, four = (train_cost(replace(work, cores=cores), plans, busy).seconds for cores in (1, 4))
-    assert one > four
-    assert one >= batches(work)
+def test_training_waits_for_windows_that_take_longer_to_make(work: Work, plans: RunPlans) -> None:
+    beside = replace(plans, train=replace(plans.train, mode="direct", window_batches=1), val=None)
+    alone = replace(work, val_pilot=None, val_schedule=None, sampling=Sampling(batch_s=1.0, window_batches=4))
+    made = alone.schedule.num_batches - 1  # the first one is there before
+    assert train_cost(alone, beside, pace(0.0)).seconds == pytest.approx(made, rel=0.01)
 
 
 def test_making_windows_takes_longer_beside_training_that_leaves_no_core_free(work: Work, plans: RunPlans) -> None:
@@ -233,7 +234,7 @@ def test_making_windows_takes_longer_beside_training_that_leaves_no_core_free(wo
 
 
 def test_sampling_takes_what_a_rehearsed_window_took(work: Work, plans: RunPlans) -> None:
-    slower = replace(work, sampling=Sampling(start_s=0.0, batch_s=1.0))
+    slower = replace(work, sampling=Sampling(batch_s=1.0, window_batches=4))
     assert (
         sample_cost(slower, plans, FAST).seconds >= work.schedule.num_batches > sample_cost(work, plans, FAST).seconds
     )
@@ -273,9 +274,8 @@ def test_after_a_resume_the_rest_is_predicted(run: RunConfig, prediction: Predic
         assert part == pytest.approx(rest.share * whole, rel=1e-6)
 
 
-def passes(work: Work, *, edge_s: float = 0.0, fresh_byte_s: float = 0.0) -> Passes:
-    layers = [PassPace(state_channels=dim, edge_s=edge_s, source_s=0.0, own_s=0.0) for dim in (work.dim, 4)]
-    return Passes(layers=tuple(layers), fresh_byte_s=fresh_byte_s)
+def passes(work: Work, *, edge_s: float = 0.0) -> list[PassPace]:
+    return [PassPace(state_channels=dim, edge_s=edge_s, source_s=0.0, own_s=0.0) for dim in (work.dim, 4)]
 
 
 def test_inference_reads_the_rows_once_per_range_and_once_more(work: Work) -> None:
@@ -294,13 +294,13 @@ def test_inference_takes_as_long_as_its_edges_do(work: Work) -> None:
 
 
 def test_inference_pays_for_memory_that_nobody_has_touched(work: Work) -> None:
-    warm, fresh = (infer_cost(work, passes(work, fresh_byte_s=seconds)) for seconds in (0.0, 1e-6))
+    warm, fresh = (infer_cost(replace(work, fresh_byte_s=seconds), passes(work)) for seconds in (0.0, 1e-6))
     assert fresh.seconds == pytest.approx(warm.seconds + 1e-6 * warm.memory_bytes)
 
 
 def test_a_network_whose_layers_are_no_passes_pays_for_every_chunk(work: Work) -> None:
     small = replace(work, memory=2 * MIB)
-    assert infer_cost(small, Passes(layers=())).device_bytes_read > infer_cost(small, passes(work)).device_bytes_read
+    assert infer_cost(small, []).device_bytes_read > infer_cost(small, passes(work)).device_bytes_read
 
 
 @pytest.mark.parametrize("name", ["sage", "gcn", "gat"])
@@ -317,7 +317,7 @@ def test_evaluation_reads_and_writes_what_was_foretold(
         network, store, store.edge_type_within("node"), dims=(work.dim, 64, 4), memory=small.memory,
         device=torch.device("cpu"),
     )  # fmt: skip
-    assert all(pace.edge_s > 0 and pace.source_s > 0 and pace.own_s > 0 for pace in paces.layers)
+    assert all(pace.edge_s > 0 and pace.source_s > 0 and pace.own_s > 0 for pace in paces)
     told = infer_cost(
         replace(
             work,

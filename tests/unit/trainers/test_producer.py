@@ -14,7 +14,15 @@ from helpers.producers import one_producer, producers
 from graphsys.core.errors import ArtefactError, MemoryBudgetError, NodeIdError
 from graphsys.core.units import MIB
 from graphsys.storage.window import Window
-from graphsys.trainers.producer import CalledOffError, Producer, ProducerJob, WindowRequest
+from graphsys.trainers.producer import (
+    TASKS,
+    CalledOffError,
+    MakingTask,
+    Producer,
+    ProducerJob,
+    TaskRequest,
+    WindowRequest,
+)
 
 MANY_SLOTS = np.full(1_000_000, -1, np.int64)  # more than fits into the channel's buffer
 
@@ -90,3 +98,23 @@ def test_a_closed_producer_makes_nothing(job: ProducerJob) -> None:
     assert producers() == []
     with pytest.raises(CalledOffError):
         producer.make(request(job, 1))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_rehearsed_task_is_done_at_least_once_and_leaves_no_window(job: ProducerJob, task: MakingTask) -> None:
+    producer = Producer(job, None)
+    once, often = (producer.rehearse(TaskRequest(task=task, seconds=seconds)) for seconds in (0.0, 0.3))
+    producer.close()
+    assert once.units > 0
+    assert once.unit_s > 0
+    assert often.seconds >= 0.3
+    assert often.units > once.units
+    assert not folder(job).exists() or not list(folder(job).iterdir())
+
+
+def test_windows_can_be_made_after_a_rehearsal(job: ProducerJob) -> None:
+    producer = Producer(job, None)
+    producer.rehearse(TaskRequest(task="sample", seconds=0.0))
+    producer.make(request(job, 0))
+    producer.close()
+    assert [path.name for path in folder(job).iterdir()] == ["window-0000.pack"]

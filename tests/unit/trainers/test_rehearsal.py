@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.graphs import tiny_store
+from helpers.producers import producers
 from helpers.trained import make_run
 
 from graphsys.core.config import RunConfig
+from graphsys.core.errors import MemoryBudgetError
 from graphsys.storage.store import Store
 from graphsys.trainers.budget import plan_run, train_schedule
 from graphsys.trainers.drawn_windows import DrawnBatch, draw_window, sample_some
@@ -92,10 +94,40 @@ def test_a_rehearsal_times_every_mode_and_leaves_nothing(scene: Scene, mode: str
     assert not scene.run.out.exists()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_training_is_rehearsed_beside_a_producer_that_is_gone_afterwards(scene: Scene, mode: str) -> None:
+    plan = scene.plan(mode)
+    with (
+        _open(scene) as rehearsal,
+        rehearsal.pace(plan, fetched=20.0, loaded=0.0, trains=True, beside=scene.schedule) as pace,
+    ):
+        assert producers() == []
+    assert pace.company is not None
+    assert set(pace.company.slowdowns) == ({"sample", "pack"} if mode in ("packed", "cached") else {"sample"})
+    for slower in pace.company.slowdowns.values():
+        assert slower.training >= 1
+        assert slower.making >= 1
+    assert pace.company.spawn_s > 0
+    assert all(seconds >= 0 for seconds in pace.company.first_s.values())
+    assert not list(scene.run.out.parent.glob(".graphsys-scratch-*"))
+
+
+def test_a_producer_that_cannot_rehearse_says_why(scene: Scene) -> None:
+    plan = replace(scene.plan("packed"), producer_bytes=1)
+    with (
+        _open(scene) as rehearsal,
+        pytest.raises(MemoryBudgetError),
+        rehearsal.pace(plan, fetched=20.0, loaded=0.0, trains=True, beside=scene.schedule),
+    ):
+        pass
+    assert producers() == []
+
+
 def test_sampling_is_timed_on_windows_that_are_gone_afterwards(scene: Scene) -> None:
     with _open(scene) as rehearsal:
         sampling = rehearsal.sampling(scene.schedule, scene.plan("packed"))
-    assert sampling.start_s + sampling.batch_s > 0
+    assert sampling.batch_s > 0
+    assert 0 < sampling.window_batches <= scene.plan("packed").window_batches
     assert not list(scene.run.out.parent.glob(".graphsys-scratch-*"))
 
 

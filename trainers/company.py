@@ -1,0 +1,106 @@
+"""How training and the making of its windows slow each other down.
+
+Steps, sampling and packing share cores, caches and disk, and the windows' maker is nice: no formula of shares foretells
+what that comes to. So a rehearsed training goes on while a real producer samples and packs beside it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphsys.trainers.producer import TASKS, MakingTask, Producer, ProducerJob, TaskRequest, TaskRounds
+
+_STEPS = 10  # of training alone, for whose time each task goes on beside it
+_LEAST_S, _MOST_S = 0.2, 2.5
+_ALONE_SHARE = 0.5  # of that time, with nothing beside the task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slowdown:
+    """How many times as long both sides take while they go on at the same time; at least 1."""
+
+    training: float
+    making: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Company:
+    """Training and the process that makes its windows."""
+
+    slowdowns: Mapping[MakingTask, Slowdown]
+    spawn_s: float = 0.0  # seconds until that process is there
+    first_s: Mapping[MakingTask, float] = field(default_factory=dict)  # seconds that its first window takes longer
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def shared_cores(cores: int, *, busy: float, sample_threads: int) -> Company:
+    """Return what is assumed unrehearsed: both sides take longer as far as the cores do not do for both.
+
+    Args:
+        cores: there are.
+        busy: of them, as many as training keeps busy.
+        sample_threads: threads that sample; one packs.
+    """
+    threads = {"sample": sample_threads, "pack": 1}
+    shares = {task: max((busy + threads[task]) / cores, 1.0) for task in TASKS}
+    return Company(slowdowns={task: Slowdown(training=share, making=share) for task, share in shares.items()})
+
+
+def rehearse_company(
+    job: ProducerJob, tasks: Sequence[MakingTask], *, batch_s: float, train_until: Callable[[Callable[[], bool]], None],
+    ends: Sequence[float],
+) -> Company:  # fmt: skip
+    """Make windows in a process, first alone and then beside training, and compare.
+
+    Args:
+        job: what the producer makes; ``run.out`` is a scratch folder.
+        tasks: what is rehearsed.
+        batch_s: seconds of a training batch alone.
+        train_until: trains until its argument says so.
+        ends: when every batch of that training ended, on the clock of :func:`time.monotonic`; grows meanwhile.
+
+    Raises:
+        MemoryBudgetError, DiskError, CorruptError: As :meth:`graphsys.trainers.producer.Producer.rehearse`.
+    """
+    seconds = min(max(_STEPS * batch_s, _LEAST_S), _MOST_S)
+    producer = Producer(job, None)
+
+    def ask(seconds: float) -> dict[MakingTask, TaskRounds]:
+        return {task: producer.rehearse(TaskRequest(task=task, seconds=seconds)) for task in tasks}
+
+    with ExitStack() as stack:
+        stack.callback(producer.close)
+        # The process ends with the thread that started it.
+        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="graphsys-company"))
+        stack.callback(producer.call_off)
+        started = time.monotonic()
+        first = pool.submit(ask, 0.0).result()
+        alone = pool.submit(ask, _ALONE_SHARE * seconds).result()
+        going_on = pool.submit(ask, seconds)
+        train_until(going_on.done)
+        beside = going_on.result()
+    return Company(
+        slowdowns={task: _slowdown(alone[task], beside[task], ends, batch_s) for task in tasks},
+        spawn_s=min(rounds.started for rounds in first.values()) - started,
+        first_s={task: max(one.seconds - one.units * alone[task].unit_s, 0.0) for task, one in first.items()},
+    )
+
+
+def _slowdown(alone: TaskRounds, beside: TaskRounds, ends: Sequence[float], batch_s: float) -> Slowdown:
+    return Slowdown(
+        training=max(_seconds_per_batch(ends, beside) / batch_s, 1.0), making=max(beside.unit_s / alone.unit_s, 1.0)
+    )
+
+
+def _seconds_per_batch(ends: Sequence[float], rounds: TaskRounds) -> float:
+    """Return the seconds per batch while ``rounds`` went on; batches under way at an end count in part."""
+    first, last = np.interp((rounds.started, rounds.stopped), ends, np.arange(len(ends)))
+    return float(rounds.seconds / max(last - first, 1e-9))

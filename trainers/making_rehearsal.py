@@ -1,0 +1,62 @@
+"""What a producer does when a run is planned: the tasks of making windows, again and again, with nothing kept."""
+
+import time
+from functools import cached_property
+
+from graphsys.core.progress import SILENT
+from graphsys.core.types import Topology
+from graphsys.storage.files import remove_path
+from graphsys.storage.store import Store
+from graphsys.trainers.drawn_packing import DrawnPacking
+from graphsys.trainers.engine_speed import MOST_BYTES
+from graphsys.trainers.producer import ProducerJob, TaskRequest, TaskRounds
+from graphsys.trainers.window_maker import maker_of
+
+
+class MakingRehearsal:
+    """Samples windows of a job, and packs drawn ones, whose rows are of the store's shape.
+
+    Args:
+        job: what a producer would make; windows and other files lie in ``run.out`` for a while.
+        store: that of the job.
+        topology: in-edges among the nodes of the task's type.
+    """
+
+    def __init__(self, job: ProducerJob, store: Store, topology: Topology) -> None:
+        self._job = job
+        self._store = store
+        self._maker = maker_of(job, store, topology)
+        self._index = 0
+
+    def go_on(self, request: TaskRequest) -> TaskRounds:
+        """Do a task until its time is over, at least once.
+
+        Raises:
+            MemoryBudgetError, InputError, CorruptError, DiskError: As
+                :meth:`graphsys.trainers.window_maker.WindowMaker.make`.
+        """
+        # What is packed is drawn before the clock starts.
+        task = self._sample if request.task == "sample" else self._packing.pack
+        started, units = time.monotonic(), task()
+        while time.monotonic() - started < request.seconds:
+            units += task()
+        return TaskRounds(started=started, stopped=time.monotonic(), units=units)
+
+    def _sample(self) -> int:
+        """Sample the next window; return its batches."""
+        index = self._index % self._maker.num_windows
+        self._index += 1
+        self._maker.sample(index, SILENT.start("", None, ""))
+        remove_path(self._maker.path(index, "sample"))
+        return len(self._maker.schedule.window(index, self._maker.plan.window_batches))
+
+    @cached_property
+    def _packing(self) -> DrawnPacking:
+        job = self._job
+        features = self._store.features(self._store.node_type(job.run.task.node_type).name)
+        folder = job.run.out / "drawn"
+        folder.mkdir(parents=True)
+        return DrawnPacking(
+            folder, features, codec=job.plan.codec, with_rows=job.plan.mode == "packed",
+            memory=job.plan.producer_bytes, most_bytes=MOST_BYTES,
+        )  # fmt: skip
