@@ -44,16 +44,6 @@ def pack_nbytes(num_accesses: int, num_slots: int, num_batches: int) -> int:
     return residency_nbytes(num_accesses, num_slots, num_batches) + 2 * MIB
 
 
-def touched_nbytes(num_accesses: int, num_slots: int, num_batches: int, rows_nbytes: int) -> int:
-    """Return about how much memory, in bytes, packing a window touches where there is enough.
-
-    Args:
-        num_accesses, num_slots, num_batches: As of :func:`pack_nbytes`.
-        rows_nbytes: of the rows that go into the window.
-    """
-    return pack_nbytes(num_accesses, num_slots, num_batches) + min(_stage_nbytes(num_batches), rows_nbytes)
-
-
 def _stage_nbytes(num_batches: int) -> int:
     """Return the most bytes of rows that are on their way into ``num_batches`` batches: half of them being written."""
     return min(_STAGE_NBYTES, 2 * _RUN_NBYTES * num_batches)

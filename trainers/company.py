@@ -15,9 +15,8 @@ import numpy as np
 
 from graphsys.trainers.producer import TASKS, MakingTask, Producer, ProducerJob, TaskRequest, TaskRounds
 
-_STEPS = 10  # of training alone, for whose time each task goes on beside it
-_LEAST_S, _MOST_S = 0.2, 2.5
-_ALONE_SHARE = 0.5  # of that time, with nothing beside the task
+_STEPS = 20  # of training alone, for whose time each task goes on beside it
+_LEAST_S, _MOST_S = 0.2, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +54,14 @@ def shared_cores(cores: int, *, busy: float, sample_threads: int) -> Company:
 
 
 def rehearse_company(
-    job: ProducerJob, tasks: Sequence[MakingTask], *, batch_s: float, train_until: Callable[[Callable[[], bool]], None],
-    ends: Sequence[float],
+    job: ProducerJob, alone: Mapping[MakingTask, float], *, batch_s: float,
+    train_until: Callable[[Callable[[], bool]], None], ends: Sequence[float],
 ) -> Company:  # fmt: skip
-    """Make windows in a process, first alone and then beside training, and compare.
+    """Make windows in a process beside training, and compare with what either takes alone.
 
     Args:
         job: what the producer makes; ``run.out`` is a scratch folder.
-        tasks: what is rehearsed.
+        alone: what is rehearsed, and the seconds that a unit of it takes with nothing beside it.
         batch_s: seconds of a training batch alone.
         train_until: trains until its argument says so.
         ends: when every batch of that training ended, on the clock of :func:`time.monotonic`; grows meanwhile.
@@ -74,7 +73,7 @@ def rehearse_company(
     producer = Producer(job, None)
 
     def ask(seconds: float) -> dict[MakingTask, TaskRounds]:
-        return {task: producer.rehearse(TaskRequest(task=task, seconds=seconds)) for task in tasks}
+        return {task: producer.rehearse(TaskRequest(task=task, seconds=seconds)) for task in alone}
 
     with ExitStack() as stack:
         stack.callback(producer.close)
@@ -83,24 +82,23 @@ def rehearse_company(
         stack.callback(producer.call_off)
         started = time.monotonic()
         first = pool.submit(ask, 0.0).result()
-        alone = pool.submit(ask, _ALONE_SHARE * seconds).result()
         going_on = pool.submit(ask, seconds)
         train_until(going_on.done)
         beside = going_on.result()
     return Company(
-        slowdowns={task: _slowdown(alone[task], beside[task], ends, batch_s) for task in tasks},
+        slowdowns={
+            task: Slowdown(
+                training=max(_seconds_per_batch(ends, rounds) / batch_s, 1.0),
+                making=max(rounds.unit_s / alone[task], 1.0),
+            )
+            for task, rounds in beside.items()
+        },
         spawn_s=min(rounds.started for rounds in first.values()) - started,
-        first_s={task: max(one.seconds - one.units * alone[task].unit_s, 0.0) for task, one in first.items()},
-    )
-
-
-def _slowdown(alone: TaskRounds, beside: TaskRounds, ends: Sequence[float], batch_s: float) -> Slowdown:
-    return Slowdown(
-        training=max(_seconds_per_batch(ends, beside) / batch_s, 1.0), making=max(beside.unit_s / alone.unit_s, 1.0)
+        first_s={task: max(rounds.seconds - rounds.units * alone[task], 0.0) for task, rounds in first.items()},
     )
 
 
 def _seconds_per_batch(ends: Sequence[float], rounds: TaskRounds) -> float:
     """Return the seconds per batch while ``rounds`` went on; batches under way at an end count in part."""
     first, last = np.interp((rounds.started, rounds.stopped), ends, np.arange(len(ends)))
-    return float(rounds.seconds / max(last - first, 1e-9))
+    return float((rounds.stopped - rounds.started) / max(last - first, 1e-9))

@@ -166,8 +166,6 @@ def _before_training(work: Work, splits: list[Split]) -> Timeline:
         for index in range(split.num_windows if split.schedule.samples == "frozen" else 1):
             for part in _making(work, split, index):
                 line.add(part.stage, part.seconds)
-    # What one window has touched serves the next.
-    line.pack += max(split.pack_touched for split in splits) * work.fresh_byte_s
     return line
 
 

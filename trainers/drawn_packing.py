@@ -10,7 +10,7 @@ import numpy as np
 
 from graphsys.core.types import NodeIds, SampledBatch
 from graphsys.core.units import MIB
-from graphsys.storage.files import disk_errors
+from graphsys.storage.files import disk_errors, remove_path
 from graphsys.storage.flat import FlatArray
 from graphsys.storage.packer import pack_window
 from graphsys.storage.residency import plan_residency
@@ -65,7 +65,7 @@ class DrawnPacking:
             np.unique((num_nodes * rng.random(num_nodes // _SHARE) ** 2).astype(np.int64)) for _ in range(_BATCHES)
         ]
         self._slots = np.full(num_nodes // 10, -1, np.int64)
-        self._samples = folder / "trace.sample"
+        self._samples, self._packed = folder / "trace.sample", folder / "trace.pack"
         _write_samples(self._samples, self._trace)
 
     def plan(self) -> int:
@@ -74,21 +74,22 @@ class DrawnPacking:
         return sum(map(len, self._trace))
 
     def pack(self) -> int:
-        """Pack the window and remove it, planning included; return the bytes read and written.
+        """Pack the window, planning included; return the bytes read and written. :meth:`tidy` comes next.
 
         Raises:
             MemoryBudgetError: The memory holds no window.
             DiskError: The folder cannot be written, or the disk is full.
         """
-        out = self._folder / "trace.pack"
         count = pack_window(
-            self._samples, out, self._features,
+            self._samples, self._packed, self._features,
             num_slots=self._slots.shape[0], initial_slots=self._slots, codec=self._codec,
             with_rows=self._with_rows, memory=self._memory, fingerprint="",
         )  # fmt: skip
-        nbytes = count.read_bytes + self._samples.stat().st_size + out.stat().st_size
-        out.unlink()
-        return nbytes
+        return count.read_bytes + self._samples.stat().st_size + self._packed.stat().st_size
+
+    def tidy(self) -> None:
+        """Remove the packed window, which takes a while."""
+        remove_path(self._packed)
 
 
 def _num_nodes(folder: Path, features: FlatArray, memory: int, most_bytes: int) -> int:

@@ -12,7 +12,6 @@ from graphsys.trainers.passes import PassLimits
 from graphsys.trainers.split_cost import START_NBYTES, Work
 
 _LABEL_NBYTES = 9  # of a node: its class and its split
-_BLOCK_SHARE = 8  # of the memory, as a divisor: blocks of rows that pass by
 
 
 def infer_cost(work: Work, passes: Sequence[PassPace]) -> StageCost:
@@ -65,7 +64,7 @@ def _pass_cost(work: Work, pace: PassPace, before: int, after: int) -> StageCost
         device_bytes_read=read,
         device_bytes_written=written,
         useful_bytes=work.topology_bytes + rows,
-        memory_bytes=min(work.memory, state + work.memory // _BLOCK_SHARE),
+        memory_bytes=min(state, limits.range_nbytes) + limits.fixed_nbytes,
     )
 
 

@@ -36,19 +36,26 @@ class MakingRehearsal:
                 :meth:`graphsys.trainers.window_maker.WindowMaker.make`.
         """
         # What is packed is drawn before the clock starts.
-        task = self._sample if request.task == "sample" else self._packing.pack
-        started, units = time.monotonic(), task()
-        while time.monotonic() - started < request.seconds:
+        task, tidy = (
+            (self._sample, self._tidy) if request.task == "sample" else (self._packing.pack, self._packing.tidy)
+        )
+        started, seconds, units = time.monotonic(), 0.0, 0
+        while not units or time.monotonic() - started < request.seconds:
+            begun = time.monotonic()
             units += task()
-        return TaskRounds(started=started, stopped=time.monotonic(), units=units)
+            seconds += time.monotonic() - begun
+            tidy()
+        return TaskRounds(started=started, stopped=time.monotonic(), seconds=seconds, units=units)
 
     def _sample(self) -> int:
-        """Sample the next window; return its batches."""
-        index = self._index % self._maker.num_windows
-        self._index += 1
-        self._maker.sample(index, SILENT.start("", None, ""))
-        remove_path(self._maker.path(index, "sample"))
-        return len(self._maker.schedule.window(index, self._maker.plan.window_batches))
+        """Sample a window; return its batches."""
+        self._maker.sample(self._index, SILENT.start("", None, ""))
+        return len(self._maker.schedule.window(self._index, self._maker.plan.window_batches))
+
+    def _tidy(self) -> None:
+        """Remove the window; the next one is another."""
+        remove_path(self._maker.path(self._index, "sample"))
+        self._index = (self._index + 1) % self._maker.num_windows
 
     @cached_property
     def _packing(self) -> DrawnPacking:

@@ -40,6 +40,7 @@ class PassLimits:
     block_rows: int  # rows that are read at a time, a power of two
     range_nbytes: int  # for the states and the edges of a range
     write_buffer: int  # bytes of each buffer of the output
+    fixed_nbytes: int  # of blocks of rows on their way, and of the output's buffers
 
     @classmethod
     def of(cls, memory: int, *, dim: int, width: int, state_nbytes: int) -> "PassLimits":
@@ -64,7 +65,7 @@ class PassLimits:
                 f"exact inference of a layer with {dim} input columns needs more than the memory budget of "
                 f"{format_bytes(memory)}; set memory to at least {needed // MIB + 1}MiB"
             )
-        return cls(block_rows=block_rows, range_nbytes=left, write_buffer=write_buffer)
+        return cls(block_rows=block_rows, range_nbytes=left, write_buffer=write_buffer, fixed_nbytes=fixed)
 
 
 def _block_rows(nbytes: int, dim: int, width: int) -> int:

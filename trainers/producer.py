@@ -71,12 +71,8 @@ class TaskRounds:
 
     started: float  # on the clock of time.monotonic, which all processes share
     stopped: float
+    seconds: float  # of that, those in which it was done
     units: int  # batches sampled, bytes packed
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of all rounds."""
-        return self.stopped - self.started
 
     @property
     def unit_s(self) -> float:

@@ -36,7 +36,7 @@ from graphsys.trainers.loader import Loader
 from graphsys.trainers.making_rehearsal import MakingRehearsal
 from graphsys.trainers.objective import Objective, Scores
 from graphsys.trainers.plan import PackPlan
-from graphsys.trainers.producer import TASKS, ProducerJob, TaskRequest, TaskRounds
+from graphsys.trainers.producer import MakingTask, ProducerJob, TaskRequest, TaskRounds
 from graphsys.trainers.rows import open_reader, open_rows
 from graphsys.trainers.scratch import scratch_folder
 from graphsys.trainers.state import new_state
@@ -54,7 +54,8 @@ _TABLE_BYTES = 128 * MIB  # of rows held in memory: as many as leave the process
 _ALONE = 4  # steps with nothing beside them
 _FEW = 4  # batches that are sampled to tell how many others are
 _MOST_SAMPLED = 256
-_SAMPLING_SECONDS = 2  # about, in which as many are sampled as will go
+_WINDOW_SECONDS = 1  # about, in which as many are sampled as will go
+_SAMPLING_SECONDS = 1.5  # of such windows, at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,7 @@ class Rehearsal:
         self._device = resolve_device(run.trainer)
         self._setting = Setting(config=run.trainer, objective=objective, device=self._device)
         self._sampled: dict[bool, Sampling] = {}  # by whether edges are read by groups
+        self._packed: dict[PackPlan, EngineSpeed] = {}
         self._state = new_state(model, run.trainer, self._device)
         self._features = store.features(store.node_type(run.task.node_type).name)
 
@@ -156,10 +158,13 @@ class Rehearsal:
                 yield pace
 
     def _company(self, plan: PackPlan, schedule: Schedule, folder: Path, steps: "_Steps", batch_s: float) -> Company:
-        job = self._job(folder / "beside", schedule, plan, self.sampling(schedule, plan).window_batches)
-        tasks = TASKS if plan.mode in ("packed", "cached") and has_room(folder) else ("sample",)
+        sampling = self.sampling(schedule, plan)
+        job = self._job(folder / "beside", schedule, plan, sampling.window_batches)
+        alone: dict[MakingTask, float] = {"sample": sampling.batch_s}
+        if plan.mode in ("packed", "cached") and has_room(folder):
+            alone["pack"] = self.packing(plan).byte_s
         return rehearse_company(
-            job, tasks, batch_s=batch_s, train_until=lambda over: steps.take(until=over), ends=steps.ends
+            job, alone, batch_s=batch_s, train_until=lambda over: steps.take(until=over), ends=steps.ends
         )
 
     def sampling(self, schedule: Schedule, plan: PackPlan) -> Sampling:
@@ -186,16 +191,16 @@ class Rehearsal:
         return self._sampled[grouped]
 
     def _sample(self, topology: Topology, schedule: Schedule, plan: PackPlan, *, grouped: bool) -> Sampling:
-        def sample(batches: int) -> TaskRounds:
+        def sample(batches: int, seconds: float = 0.0) -> TaskRounds:
             job = self._job(self._run.out, schedule, plan, batches)
-            return MakingRehearsal(job, self._store, topology).go_on(TaskRequest(task="sample", seconds=0.0))
+            return MakingRehearsal(job, self._store, topology).go_on(TaskRequest(task="sample", seconds=seconds))
 
         few = min(_FEW, plan.window_batches)
         sample(few)  # compiles kernels, and meets its memory for the first time
         # Many at once, as windows have them: by groups, what a batch reads depends on how many there are.
-        many = int(_SAMPLING_SECONDS / sample(few).unit_s)
+        many = int(_WINDOW_SECONDS / sample(few).unit_s)
         many, before = max(min(many, plan.window_batches, _MOST_SAMPLED), few), device_bytes()[0]
-        rounds = sample(many)
+        rounds = sample(many, _SAMPLING_SECONDS)
         read_bytes = (device_bytes()[0] - before) / rounds.units if grouped else None
         return Sampling(batch_s=rounds.unit_s, window_batches=many, read_bytes=read_bytes)
 
@@ -217,9 +222,15 @@ class Rehearsal:
         Raises:
             DiskError: The folder cannot be written, or the disk is full.
         """
-        return measure_engine(
-            self._run.out, self._features, codec=plan.codec, with_rows=plan.mode == "packed", memory=plan.producer_bytes
-        )
+        if plan not in self._packed:
+            self._packed[plan] = measure_engine(
+                self._run.out,
+                self._features,
+                codec=plan.codec,
+                with_rows=plan.mode == "packed",
+                memory=plan.producer_bytes,
+            )
+        return self._packed[plan]
 
     @contextmanager
     def _steps(

@@ -10,7 +10,6 @@ from graphsys.samplers.offline import NARROW_IDS
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.disk_speed import DiskSpeed
 from graphsys.storage.features import GATHER_EXTENT, GATHER_GAP, SCAN_GAP
-from graphsys.storage.packer import touched_nbytes
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.pilot import Pilot
 from graphsys.trainers.plan import PackPlan
@@ -213,16 +212,6 @@ class Split:
             return 0.0
         moved = (self.pack_read + self.pack_written) / self.work.engine.pack_bytes_s
         return self.made * self.pilot.mean_nodes * self.work.engine.plan_access_s + moved
-
-    @property
-    def pack_touched(self) -> int:
-        """Bytes of memory that packing the first window touches."""
-        if self.plan.mode not in ("packed", "cached"):
-            return 0
-        window = min(self.plan.window_batches, self.schedule.num_batches)
-        batches = window + self.looked_ahead_of(0)
-        rows = window * self.fetched * self.plan.row_nbytes if self.plan.mode == "packed" else 0
-        return touched_nbytes(int(batches * self.pilot.mean_nodes), self.plan.num_slots, batches, int(rows))
 
     @property
     def step_bytes(self) -> float:

@@ -13,14 +13,12 @@ from graphsys.trainers.predict import compare, predict
 
 _EPOCHS = 2
 _LEAST = {"seconds": 0.5, "device_bytes_read": 16 * MIB, "device_bytes_written": 16 * MIB}
-_LEAST_SHARE = 0.01  # of what all stages of the run take
 
 
 def measure_plan(setting: Setting, progress: Progress) -> Measured:
     """Predict a run, run it, and return the worst relative error of any stage's seconds or device bytes.
 
-    Figures below half a second or 16 MiB, or below one percent of the whole run's, predicted and measured, are left
-    out: nothing depends on them.
+    Figures below half a second or 16 MiB, predicted and measured, are left out: nothing depends on them.
     """
     run = setting.run("plan", epochs=_EPOCHS, mode="packed", samples="fresh")
     # As `train` has it: the planner's pilot reads the topology from the disk, and the run finds it in the page cache.
@@ -47,8 +45,7 @@ def measure_plan(setting: Setting, progress: Progress) -> Measured:
 def relative_errors(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return |predicted - measured| / measured by "stage.figure"; ``rows`` are :func:`compare`'s."""
     found = {}
-    for figure, floor in _LEAST.items():
-        least = max(floor, _LEAST_SHARE * sum(row[figure][1] for row in rows))
+    for figure, least in _LEAST.items():
         for row in rows:
             predicted, measured = row[figure]
             if max(predicted, measured) >= least:

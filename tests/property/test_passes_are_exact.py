@@ -43,7 +43,7 @@ LIMITS = st.builds(
     range_nbytes=st.integers(300, 12_000),  # from a dozen edges to all of them
     write_buffer=st.just(4096),
 )
-WIDE = PassLimits(block_rows=64, range_nbytes=1 << 20, write_buffer=4096)
+WIDE = PassLimits(block_rows=64, range_nbytes=1 << 20, write_buffer=4096, fixed_nbytes=0)
 
 
 @pytest.fixture(scope="module")

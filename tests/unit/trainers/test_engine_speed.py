@@ -9,7 +9,7 @@ from graphsys.trainers import drawn_packing
 from graphsys.trainers import engine_speed as engine_module
 from graphsys.trainers.engine_speed import ASSUMED, EngineSpeed, engine_speed, measure_engine
 
-OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, version="0.0.1", measured="2001-01-31")
+OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, byte_s=1.0, version="0.0.1", measured="2001-01-31")
 
 
 @pytest.fixture(autouse=True)

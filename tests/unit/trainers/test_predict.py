@@ -89,7 +89,7 @@ def test_workers_that_share_a_disk_read_no_faster_than_it(work: Work, prediction
 def work(prediction: Prediction) -> Work:
     """A disk of 1 GB/s and steps of 1 ms."""
     disk = disk_speed.DiskSpeed(read_bytes_s=1e9, write_bytes_s=1e9, random_reads_s=1e4, measured="2026-01-31")
-    engine = EngineSpeed(plan_access_s=1e-7, pack_bytes_s=1e9, version="1", measured="2026-01-31")
+    engine = EngineSpeed(plan_access_s=1e-7, pack_bytes_s=1e9, byte_s=2e-9, version="1", measured="2026-01-31")
     return replace(
         prediction.work,
         disk=disk,
