@@ -14,4 +14,3 @@ def test_errors_are_relative_to_what_was_measured_and_small_figures_do_not_count
         "pack.seconds": pytest.approx(0.5),
         "pack.device_bytes_read": pytest.approx(0.5),
     }
-
