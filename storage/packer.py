@@ -44,11 +44,6 @@ def pack_nbytes(num_accesses: int, num_slots: int, num_batches: int) -> int:
     return residency_nbytes(num_accesses, num_slots, num_batches) + 2 * MIB
 
 
-def _stage_nbytes(num_batches: int) -> int:
-    """Return the most bytes of rows that are on their way into ``num_batches`` batches: half of them being written."""
-    return min(_STAGE_NBYTES, 2 * _RUN_NBYTES * num_batches)
-
-
 def pack_window(
     sample_path: Path,
     out_path: Path,
@@ -211,7 +206,7 @@ class _Stages:
     """Takes encoded rows in the order of the scan; threads write one stage while the next is filled."""
 
     def __init__(
-        self, writer: WindowWriter, pool: ThreadPoolExecutor, keys: Longs, shift: int, nbytes: int, task: Task | None
+        self, writer: WindowWriter, pool: ThreadPoolExecutor, keys: Longs, shift: int, memory: int, task: Task | None
     ) -> None:
         self._writer = writer
         self._pool = pool
@@ -221,6 +216,7 @@ class _Stages:
         self._width = writer.header.row_nbytes
         header = writer.header
         num_batches = header.num_batches + (header.num_initial_rows > 0)  # the initial rows are one more
+        nbytes = min(_STAGE_NBYTES, 2 * _RUN_NBYTES * num_batches, memory)  # half of them is being written
         # Every run may waste less than two pages.
         slack = 2 * PAGE * min(num_batches, keys.shape[0])
         self._num_rows = max(1, min((nbytes // 2 - slack) // self._width, keys.shape[0]))
@@ -288,12 +284,10 @@ def _pack_rows(
     free = max(memory - _FETCH_NBYTES * keys.shape[0], 0)
     block = _Block(writer, min(_ENCODE_NBYTES, free // 16))
     scan_memory = min(free // 4, 4 * SCAN_EXTENT + 128 * KIB)
-    num_batches = writer.header.num_batches + (writer.header.num_initial_rows > 0)  # the initial rows are one more
     node, scanned, count = _distinct(keys, shift), ReadCount(), ReadCount()
     # Left before the writer is, also by an error: no thread writes to a file that is closed.
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="graphsys-pack") as pool:
-        stage_memory = min(_stage_nbytes(num_batches), free - block.nbytes - scan_memory)
-        stages = _Stages(writer, pool, keys, shift, stage_memory, task)
+        stages = _Stages(writer, pool, keys, shift, free - block.nbytes - scan_memory, task)
         for place, rows in scan_extents(features, node, memory=scan_memory, count=scanned):
             wanted = node[place]
             if codec == "float32" and plain:  # the store's rows as they are

@@ -34,20 +34,29 @@ class StoredTopology(Topology):
 
     indptr_array: FlatArray
     indices_array: FlatArray
+    weight_array: FlatArray | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of ``indptr`` and ``indices`` together."""
         return self.indptr.nbytes + self.indices.nbytes
 
-    def prefetch(self) -> None:
-        """Have the kernel read ``indptr`` and ``indices`` ahead.
+    def read_nbytes(self, *, weighted: bool) -> int:
+        """Return the bytes of all that draws look at."""
+        return sum(array.spec.nbytes for array in self._drawn_from(weighted=weighted))
+
+    def prefetch(self, *, weighted: bool) -> None:
+        """Have the kernel read ahead all that draws look at.
 
         Raises:
             DiskError: A file cannot be opened.
         """
-        self.indptr_array.prefetch()
-        self.indices_array.prefetch()
+        for array in self._drawn_from(weighted=weighted):
+            array.prefetch()
+
+    def _drawn_from(self, *, weighted: bool) -> list[FlatArray]:
+        weights = [self.weight_array] if weighted and self.weight_array is not None else []
+        return [self.indptr_array, self.indices_array, *weights]
 
 
 class Store:
@@ -182,8 +191,9 @@ class Store:
             return Topology(num_src_nodes=num_src_nodes, **held, **mapped)
         maps = {name: array.memmap() for name, array in arrays.items()}
         return StoredTopology(
-            num_src_nodes=num_src_nodes, indptr_array=arrays["indptr"], indices_array=arrays["indices"], **maps
-        )
+            num_src_nodes=num_src_nodes, indptr_array=arrays["indptr"], indices_array=arrays["indices"],
+            weight_array=arrays.get("weight"), **maps,
+        )  # fmt: skip
 
     def topology_arrays(self, edge_type: EdgeType) -> tuple[str, ...]:
         """Return the names of the arrays that :meth:`topology` opens."""

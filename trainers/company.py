@@ -31,7 +31,7 @@ class Slowdown:
 class Company:
     """Training and the process that makes its windows."""
 
-    slowdowns: Mapping[MakingTask, Slowdown]
+    slowdowns: Mapping[MakingTask, Slowdown]  # of what was rehearsed
     spawn_s: float = 0.0  # seconds until that process is there
     first_s: Mapping[MakingTask, float] = field(default_factory=dict)  # seconds that its first window takes longer
 
@@ -55,7 +55,7 @@ def shared_cores(cores: int, *, busy: float, sample_threads: int) -> Company:
 
 def rehearse_company(
     job: ProducerJob, alone: Mapping[MakingTask, float], *, batch_s: float,
-    train_until: Callable[[Callable[[], bool]], None], ends: Sequence[float],
+    train_until: Callable[[Callable[[], bool]], Sequence[float]],
 ) -> Company:  # fmt: skip
     """Make windows in a process beside training, and compare with what either takes alone.
 
@@ -63,11 +63,11 @@ def rehearse_company(
         job: what the producer makes; ``run.out`` is a scratch folder.
         alone: what is rehearsed, and the seconds that a unit of it takes with nothing beside it.
         batch_s: seconds of a training batch alone.
-        train_until: trains until its argument says so.
-        ends: when every batch of that training ended, on the clock of :func:`time.monotonic`; grows meanwhile.
+        train_until: trains until its argument says so; returns when it began and when every batch ended, on the clock
+            of :func:`time.monotonic`.
 
     Raises:
-        MemoryBudgetError, DiskError, CorruptError: As :meth:`graphsys.trainers.producer.Producer.rehearse`.
+        MemoryBudgetError, InputError, CorruptError, DiskError: As :meth:`graphsys.trainers.producer.Producer.rehearse`.
     """
     seconds = min(max(_STEPS * batch_s, _LEAST_S), _MOST_S)
     producer = Producer(job, None)
@@ -83,12 +83,12 @@ def rehearse_company(
         started = time.monotonic()
         first = pool.submit(ask, 0.0).result()
         going_on = pool.submit(ask, seconds)
-        train_until(going_on.done)
+        ends = train_until(going_on.done)
         beside = going_on.result()
     return Company(
         slowdowns={
             task: Slowdown(
-                training=max(_seconds_per_batch(ends, rounds) / batch_s, 1.0),
+                training=max(seconds_per_batch(ends, rounds) / batch_s, 1.0),
                 making=max(rounds.unit_s / alone[task], 1.0),
             )
             for task, rounds in beside.items()
@@ -98,7 +98,11 @@ def rehearse_company(
     )
 
 
-def _seconds_per_batch(ends: Sequence[float], rounds: TaskRounds) -> float:
-    """Return the seconds per batch while ``rounds`` went on; batches under way at an end count in part."""
+def seconds_per_batch(ends: Sequence[float], rounds: TaskRounds) -> float:
+    """Return the seconds per batch while ``rounds`` went on; batches under way at an end count in part.
+
+    Args:
+        ends: when training began, and when every batch ended.
+    """
     first, last = np.interp((rounds.started, rounds.stopped), ends, np.arange(len(ends)))
     return float((rounds.stopped - rounds.started) / max(last - first, 1e-9))

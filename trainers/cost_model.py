@@ -3,7 +3,7 @@
 The formulas follow what the stages do, side by side or one after the other. They are printed beside what was measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsys.trainers.company import Company, shared_cores
 from graphsys.trainers.rehearsal import Pace
@@ -74,18 +74,28 @@ class Paces:
 
     def company(self, work: Work) -> Company:
         """Return how training and making windows slow each other down, as rehearsed or else as cores are shared."""
-        if self.train.company is not None:
-            return self.train.company
         busy = self.train.cpu_s / max(self.train.batch_s, 1e-9)
-        return shared_cores(work.cores, busy=busy, sample_threads=work.sample_threads)
+        assumed = shared_cores(work.cores, busy=busy, sample_threads=work.sample_threads)
+        found = self.train.company
+        return assumed if found is None else replace(found, slowdowns={**assumed.slowdowns, **found.slowdowns})
 
 
-def sample_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
+def stage_costs(work: Work, plans: RunPlans, paces: Paces) -> dict[str, StageCost]:
+    """Return the costs of sampling, packing and training."""
+    line = _timeline(work, plans, paces)
+    return {
+        "sample": _sample_cost(work, plans, line.sample),
+        "pack": _pack_cost(work, plans, line.pack),
+        "train": _train_cost(work, plans, paces, line.train),
+    }
+
+
+def _sample_cost(work: Work, plans: RunPlans, seconds: float) -> StageCost:
     """Return the cost of sampling every window once."""
     splits = splits_of(work, plans)
     written = int(sum(split.sample_written for split in splits))
     return StageCost(
-        seconds=_timeline(work, plans, paces).sample,
+        seconds=seconds,
         device_bytes_read=_topology_read(work, splits),
         device_bytes_written=written,
         useful_bytes=written,
@@ -108,12 +118,12 @@ def _grouped_read(work: Work, splits: list[Split], batches: list[float] | list[i
     return int((work.sampling.read_bytes or 0) * edges / max(work.pilot.mean_edges, 1))
 
 
-def pack_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
+def _pack_cost(work: Work, plans: RunPlans, seconds: float) -> StageCost:
     """Return the cost of planning and packing every window once; nothing in modes that need neither."""
     splits = [split for split in splits_of(work, plans) if split.plan.mode in ("packed", "cached")]
     rows = sum(split.made * split.fetched + split.loaded for split in splits if split.plan.mode == "packed")
     return StageCost(
-        seconds=_timeline(work, plans, paces).pack,
+        seconds=seconds,
         device_bytes_read=int(sum(split.pack_read for split in splits))
         + _grouped_read(work, splits, [split.looked_ahead for split in splits]),
         device_bytes_written=int(sum(split.pack_written for split in splits)),
@@ -122,7 +132,7 @@ def pack_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
     )
 
 
-def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
+def _train_cost(work: Work, plans: RunPlans, paces: Paces, seconds: float) -> StageCost:
     """Return the cost of all epochs: batches at the pace of the rehearsal, windows being made beside them."""
     plan, splits = plans.train, splits_of(work, plans)
     once = work.feature_bytes if plan.mode == "memory" else 0
@@ -131,7 +141,7 @@ def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
         for split in splits
     )
     return StageCost(
-        seconds=_timeline(work, plans, paces).train + once / paces.train.load_bytes_s,
+        seconds=seconds + once / paces.train.load_bytes_s,
         device_bytes_read=int(sum(split.read * split.step_bytes + split.starts * split.start_bytes for split in splits))
         + once,
         device_bytes_written=0,
@@ -163,26 +173,27 @@ def _before_training(work: Work, splits: list[Split]) -> Timeline:
     """Return how long it takes to make what training starts with: the first window, or all of frozen samples."""
     line = Timeline()
     for split in splits:
-        for index in range(split.num_windows if split.schedule.samples == "frozen" else 1):
-            for part in _making(work, split, index):
+        for parts in _makings(work, split)[: None if split.schedule.samples == "frozen" else 1]:
+            for part in parts:
                 line.add(part.stage, part.seconds)
     return line
 
 
 def _beside_training(work: Work, train: Split) -> list[list[Part]]:
     """Return what making each of the windows takes that are made beside training."""
-    if train.schedule.samples == "frozen":
-        return []
-    return [_making(work, train, index) for index in range(1, train.num_windows)]
+    return [] if train.schedule.samples == "frozen" else _makings(work, train)[1:]
 
 
-def _making(work: Work, split: Split, index: int) -> list[Part]:
-    """Return what making a window takes, in order."""
-    share = split.share_of(index)
+def _makings(work: Work, split: Split) -> list[list[Part]]:
+    """Return what making each window takes, in order."""
+    sample_s, pack_s, batch_s = split.sample_s(work), split.pack_s, split.batch_s(work)
     return [
-        Part(stage="sample", task="sample", seconds=share * split.sample_s(work)),
-        Part(stage="pack", task="sample", seconds=split.ahead_s(work, index)),
-        Part(stage="pack", task="pack", seconds=share * split.pack_s),
+        [
+            Part(stage="sample", task="sample", seconds=share * sample_s),
+            Part(stage="pack", task="sample", seconds=split.looked_ahead_of(index) * batch_s),
+            Part(stage="pack", task="pack", seconds=share * pack_s),
+        ]
+        for index, share in enumerate(map(split.share_of, range(split.num_windows)))
     ]
 
 

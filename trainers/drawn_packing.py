@@ -16,6 +16,7 @@ from graphsys.storage.packer import pack_window
 from graphsys.storage.residency import plan_residency
 from graphsys.storage.window import Window, WindowHeader, WindowWriter
 
+MOST_BYTES = 384 * MIB  # of features that are scanned: about a second's work
 LEAST_FREE = 64 * MIB  # bytes of disk; with less, the run needs the space itself
 _BATCHES = 16
 _SHARE = 8  # of the nodes, as a divisor, that a batch holds
@@ -44,25 +45,22 @@ class DrawnPacking:
         codec: how rows are encoded.
         with_rows: whether rows go into the window, or only the plan of the cache.
         memory: bytes that packing may take.
-        most_bytes: of the features that are scanned.
 
     Raises:
         DiskError: The folder cannot be written, or the disk is full.
     """
 
-    def __init__(
-        self, folder: Path, features: FlatArray, *, codec: str, with_rows: bool, memory: int, most_bytes: int
-    ) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, features: FlatArray, *, codec: str, with_rows: bool, memory: int) -> None:
         self._features = features
         self._codec = codec
         self._with_rows = with_rows
         self._memory = memory
-        num_nodes = _num_nodes(folder, features, memory, most_bytes)
+        num_nodes = _num_nodes(folder, features, memory)
         rng = np.random.default_rng(0)
         # Squared draws: few nodes are met often and many seldom, as in graphs.
         self._trace = [
-            np.unique((num_nodes * rng.random(num_nodes // _SHARE) ** 2).astype(np.int64)) for _ in range(_BATCHES)
+            np.unique((num_nodes * rng.random(max(num_nodes // _SHARE, 1)) ** 2).astype(np.int64))
+            for _ in range(_BATCHES)
         ]
         self._slots = np.full(num_nodes // 10, -1, np.int64)
         self._samples, self._packed = folder / "trace.sample", folder / "trace.pack"
@@ -78,6 +76,8 @@ class DrawnPacking:
 
         Raises:
             MemoryBudgetError: The memory holds no window.
+            InputError: A feature lies beyond the range of the codec.
+            CorruptError: A row is not what was written.
             DiskError: The folder cannot be written, or the disk is full.
         """
         count = pack_window(
@@ -92,11 +92,11 @@ class DrawnPacking:
         remove_path(self._packed)
 
 
-def _num_nodes(folder: Path, features: FlatArray, memory: int, most_bytes: int) -> int:
+def _num_nodes(folder: Path, features: FlatArray, memory: int) -> int:
     row = features.spec.row_nbytes
     num_nodes = min(
         features.shape[0],
-        min(most_bytes, memory // 2) // row,
+        min(MOST_BYTES, memory // 2) // row,
         _free_bytes(folder) // _FREE_SHARE // (_COPIES * row + _NODE_NBYTES),
         (memory - _LEAST_MEMORY) // _PLAN_NBYTES,
     )

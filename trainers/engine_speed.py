@@ -24,9 +24,8 @@ from graphsys.trainers.drawn_packing import DrawnPacking, has_room
 from graphsys.trainers.scratch import scratch_folder
 
 MAX_AGE = timedelta(days=7)
-MOST_BYTES = 384 * MIB  # of features that are scanned: more than a packer holds before it writes
 _ROUNDS = 3  # other work on a shared machine makes a single one any length
-_SECONDS = 1  # of packing, at least
+_LEAST_S, _MOST_S = 1, 4  # of them, where a round is short or long
 _MEMORY = 256 * MIB  # enough for a window of the rows below
 _ROWS, _DIM = 150_000, 128  # where no store is at hand
 
@@ -86,9 +85,8 @@ def measure_engine(folder: Path, features: FlatArray, *, codec: str, with_rows: 
         features, codec, with_rows, memory: As of :class:`graphsys.trainers.drawn_packing.DrawnPacking`.
 
     Raises:
-        MemoryBudgetError: ``memory`` holds no window.
-        DiskError: The folder cannot be written, or the disk is full.
-        CorruptError: A row is not what was written.
+        MemoryBudgetError, InputError, CorruptError, DiskError: As
+            :meth:`graphsys.trainers.drawn_packing.DrawnPacking.pack`.
     """
     if not has_room(folder):
         return ASSUMED
@@ -97,12 +95,12 @@ def measure_engine(folder: Path, features: FlatArray, *, codec: str, with_rows: 
 
 
 def _measure(folder: Path, features: FlatArray, *, codec: str, with_rows: bool, memory: int) -> EngineSpeed:
-    packing = DrawnPacking(folder, features, codec=codec, with_rows=with_rows, memory=memory, most_bytes=MOST_BYTES)
+    packing = DrawnPacking(folder, features, codec=codec, with_rows=with_rows, memory=memory)
     packing.pack()  # compiles what is not compiled yet
     packing.tidy()
     plan_s: list[float] = []
     pack_s: list[float] = []
-    while len(pack_s) < _ROUNDS or sum(pack_s) < _SECONDS:
+    while not pack_s or (sum(pack_s) < _MOST_S and (len(pack_s) < _ROUNDS or sum(pack_s) < _LEAST_S)):
         started = time.perf_counter()
         accesses = packing.plan()
         planned = time.perf_counter()

@@ -16,7 +16,7 @@ _MOST_BYTES = 256 * MIB
 _SHARE = 8  # of the memory, as a divisor
 
 
-def fresh_byte_s(memory: int) -> float:
+def time_fresh_memory(memory: int) -> float:
     """Return the seconds per byte in which all cores together touch fresh memory.
 
     To be called before much else is done: what was freed a moment ago is not fresh.

@@ -31,7 +31,7 @@ def infer_cost(work: Work, passes: Sequence[PassPace]) -> StageCost:
     scored = work.num_nodes * (4 * work.layer_dims[-1] + _LABEL_NBYTES)
     memory_bytes = max(cost.memory_bytes for cost in layers)
     # What one layer has touched serves the next.
-    fresh_s = memory_bytes * work.fresh_byte_s
+    fresh_s = memory_bytes * work.touch_byte_s
     return StageCost(
         seconds=sum(cost.seconds for cost in layers) + scored / work.disk.read_bytes_s + fresh_s,
         device_bytes_read=sum(cost.device_bytes_read for cost in layers) + scored,

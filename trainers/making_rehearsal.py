@@ -5,16 +5,15 @@ from functools import cached_property
 
 from graphsys.core.progress import SILENT
 from graphsys.core.types import Topology
-from graphsys.storage.files import remove_path
+from graphsys.storage.files import disk_errors, make_folder, remove_path
 from graphsys.storage.store import Store
 from graphsys.trainers.drawn_packing import DrawnPacking
-from graphsys.trainers.engine_speed import MOST_BYTES
 from graphsys.trainers.producer import ProducerJob, TaskRequest, TaskRounds
 from graphsys.trainers.window_maker import maker_of
 
 
 class MakingRehearsal:
-    """Samples windows of a job, and packs drawn ones, whose rows are of the store's shape.
+    """Samples windows of a job, and packs drawn ones of the store's first rows.
 
     Args:
         job: what a producer would make; windows and other files lie in ``run.out`` for a while.
@@ -35,10 +34,10 @@ class MakingRehearsal:
             MemoryBudgetError, InputError, CorruptError, DiskError: As
                 :meth:`graphsys.trainers.window_maker.WindowMaker.make`.
         """
-        # What is packed is drawn before the clock starts.
-        task, tidy = (
-            (self._sample, self._tidy) if request.task == "sample" else (self._packing.pack, self._packing.tidy)
-        )
+        if request.task == "sample":
+            task, tidy = self._sample, self._tidy
+        else:  # drawn here, before the clock starts
+            task, tidy = self._packing.pack, self._packing.tidy
         started, seconds, units = time.monotonic(), 0.0, 0
         while not units or time.monotonic() - started < request.seconds:
             begun = time.monotonic()
@@ -62,8 +61,9 @@ class MakingRehearsal:
         job = self._job
         features = self._store.features(self._store.node_type(job.run.task.node_type).name)
         folder = job.run.out / "drawn"
-        folder.mkdir(parents=True)
+        with disk_errors("write", folder):
+            make_folder(folder)
         return DrawnPacking(
             folder, features, codec=job.plan.codec, with_rows=job.plan.mode == "packed",
-            memory=job.plan.producer_bytes, most_bytes=MOST_BYTES,
+            memory=job.plan.producer_bytes,
         )  # fmt: skip

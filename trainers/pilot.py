@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,13 +103,13 @@ def _prefetch(topology: Topology, schedule: Schedule, drawing: Drawing, *, memor
 
     Whatever samples afterwards, in this process or another one, finds it in the page cache.
     """
-    if not isinstance(topology, StoredTopology) or topology.nbytes > memory:
+    if not isinstance(topology, StoredTopology) or by_groups(topology, schedule, drawing, memory=memory):
         return
-    if by_groups(topology, schedule, drawing, memory=memory):
-        return
-    expanded = drawing.most_edges(schedule.batch_size, topology.num_edges) // max(drawing.fanouts[-1], 1)
-    if batches * expanded * _PAGE_COST >= topology.nbytes:
-        topology.prefetch()
+    seeds = schedule.batch_size
+    expanded = seeds + replace(drawing, fanouts=drawing.fanouts[:-1]).most_edges(seeds, topology.num_edges)
+    nbytes = topology.read_nbytes(weighted=drawing.weighted)
+    if nbytes <= memory and batches * expanded * _PAGE_COST >= nbytes:
+        topology.prefetch(weighted=drawing.weighted)
 
 
 class _Tally:

@@ -28,15 +28,13 @@ from graphsys.trainers.cost_model import (
     StageCost,
     before_training_s,
     beside_training_s,
-    pack_cost,
-    sample_cost,
     splits_of,
-    train_cost,
+    stage_costs,
 )
 from graphsys.trainers.device import exact_torch, resolve_device
 from graphsys.trainers.drawn_windows import sample_some
 from graphsys.trainers.engine_speed import ASSUMED, EngineSpeed
-from graphsys.trainers.fresh_memory import fresh_byte_s
+from graphsys.trainers.fresh_memory import time_fresh_memory
 from graphsys.trainers.inference_cost import infer_cost, table_cost
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.model_factory import build_model
@@ -183,14 +181,14 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
         ArtefactError, InputError: The store is missing, or has no features or labels to train on.
         DiskError: The disk's speed cannot be measured in the run's folder.
     """
-    fresh_s = fresh_byte_s(run.memory)
+    touch_byte_s = time_fresh_memory(run.memory)
     scene = _Scene.open(run)
     progress.message("planning: sampling a few batches, rehearsing a few steps, timing the disk")
     plans = scene.plans(run)
     workers = workers_here(run)
     disk = _disk_now(scene)
     with as_one_of(workers), _open_rehearsal(scene) as (rehearsal, model):
-        work = _measure(scene, rehearsal, model, plans.train, disk, fresh_s)
+        work = _measure(scene, rehearsal, model, plans.train, disk, touch_byte_s)
         # The mode that the run takes comes first: buffers used before are faster than those that the run meets.
         others = [mode for mode in MODES if compares and mode != plans.train.mode]
         found = {mode: _predict_mode(scene, work, rehearsal, plans, mode) for mode in (plans.train.mode, *others)}
@@ -254,14 +252,6 @@ class _Scene:
         return plan_run(run, self.store, self.topology, self.train, self.val, self.pilots)
 
 
-def _mode_costs(work: Work, plans: RunPlans, paces: Paces) -> dict[str, StageCost]:
-    return {
-        "sample": sample_cost(work, plans, paces),
-        "pack": pack_cost(work, plans, paces),
-        "train": train_cost(work, plans, paces),
-    }
-
-
 def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPlans, mode: Mode) -> ModePrediction:
     run, plans, why = scene.run, chosen, chosen.train.reason
     if mode != chosen.train.mode:
@@ -281,7 +271,7 @@ def _predict_mode(scene: _Scene, work: Work, rehearsal: Rehearsal, chosen: RunPl
         chosen=mode == chosen.train.mode,
         why=why,
         plans=plans,
-        stages=_mode_costs(work, plans, paces),
+        stages=stage_costs(work, plans, paces),
         before_s=before_training_s(work, plans),
         epochs=run.trainer.epochs,
         paces=paces,
@@ -329,7 +319,7 @@ def _disk_now(scene: _Scene) -> DiskSpeed:
 
 
 def _measure(
-    scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan, disk: DiskSpeed, fresh_s: float
+    scene: _Scene, rehearsal: Rehearsal, model: BatchModel, train_plan: PackPlan, disk: DiskSpeed, touch_byte_s: float
 ) -> Work:
     run, store, info, val = scene.run, scene.store, scene.info, scene.val
     alone = rehearsal.alone()
@@ -352,7 +342,7 @@ def _measure(
         sampling=rehearsal.sampling(scene.train, train_plan),
         forward_edges=rehearsal.forward_edges,
         sample_threads=run.sampler.threads or cores(),
-        fresh_byte_s=fresh_s,
+        touch_byte_s=touch_byte_s,
         cores=cores(),
         disk=share_of_disk(disk, workers_here(run)),
         engine=ASSUMED,  # until a mode that packs has rehearsed it

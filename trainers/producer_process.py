@@ -1,4 +1,4 @@
-"""The program that :mod:`graphsys.trainers.producer` runs: makes the windows it is asked for, and loads no torch.
+"""The program that :mod:`graphsys.trainers.producer` runs: makes the windows it is asked for, or rehearses it.
 
 An error is the last thing it says: it ends, and the trainer raises the error. It ends as soon as the trainer does.
 """
@@ -64,11 +64,13 @@ def _serve(channel: "Channel") -> NoReturn:
     store = Store.open(job.store)
     edge_type = store.edge_type_within(store.node_type(job.run.task.node_type).name)
     topology = store.topology(edge_type, in_memory=job.plan.mode == "memory")
-    maker, rehearsal = maker_of(job, store, topology), MakingRehearsal(job, store, topology)
+    maker = maker_of(job, store, topology)
+    rehearsal: MakingRehearsal | None = None
     bar = SILENT.start("", None, "")
     while True:
         request = channel.recv()
         if isinstance(request, TaskRequest):
+            rehearsal = rehearsal or MakingRehearsal(job, store, topology)
             channel.send(rehearsal.go_on(request))
             continue
         assert isinstance(request, WindowRequest)

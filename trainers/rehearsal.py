@@ -37,17 +37,14 @@ from graphsys.trainers.making_rehearsal import MakingRehearsal
 from graphsys.trainers.objective import Objective, Scores
 from graphsys.trainers.plan import PackPlan
 from graphsys.trainers.producer import MakingTask, ProducerJob, TaskRequest, TaskRounds
+from graphsys.trainers.rehearsed_steps import Steps, enough
 from graphsys.trainers.rows import open_reader, open_rows
 from graphsys.trainers.scratch import scratch_folder
 from graphsys.trainers.state import new_state
 from graphsys.trainers.steady_heap import steady_heap
 from graphsys.trainers.step import Setting, score_batch, train_step
 
-_STEPS = 20  # of one rehearsal
-_START = 8  # of them, those that also pay for fresh buffers
 _PASSES = 1 << 20  # over a drawn window: more than anyone waits for
-_SECONDS = 4  # after which a rehearsal ends
-_FEWEST = 4  # steps, however long they take
 _WINDOW_BYTES = 512 * MIB  # most that a window takes, and of the free space a share
 _FREE_SHARE = 8
 _TABLE_BYTES = 128 * MIB  # of rows held in memory: as many as leave the processor's caches behind
@@ -151,20 +148,26 @@ class Rehearsal:
                 self._reader(plan, folder) as (reader, num_rows, load_bytes_s),
                 self._steps(plan, reader, folder, num_rows, fetched, work) as steps,
             ):
-                steps.take(until=steps.enough)
-                pace = replace(_pace(steps, load_bytes_s), fill_s=self._fill_s(plan, reader, folder, int(loaded)))
+                marks = steps.take(until=enough)
+                pace = Pace(
+                    start_s=marks.start_s,
+                    batch_s=marks.batch_s,
+                    cpu_s=marks.batch_cpu_s,
+                    load_bytes_s=load_bytes_s,
+                    fill_s=self._fill_s(plan, reader, folder, int(loaded)),
+                )
                 if beside is not None:
                     pace = replace(pace, company=self._company(plan, beside, folder, steps, pace.batch_s))
                 yield pace
 
-    def _company(self, plan: PackPlan, schedule: Schedule, folder: Path, steps: "_Steps", batch_s: float) -> Company:
+    def _company(self, plan: PackPlan, schedule: Schedule, folder: Path, steps: Steps, batch_s: float) -> Company:
         sampling = self.sampling(schedule, plan)
         job = self._job(folder / "beside", schedule, plan, sampling.window_batches)
         alone: dict[MakingTask, float] = {"sample": sampling.batch_s}
         if plan.mode in ("packed", "cached") and has_room(folder):
             alone["pack"] = self.packing(plan).byte_s
         return rehearse_company(
-            job, alone, batch_s=batch_s, train_until=lambda over: steps.take(until=over), ends=steps.ends
+            job, alone, batch_s=batch_s, train_until=lambda over: steps.take(until=lambda _: over()).ends
         )
 
     def sampling(self, schedule: Schedule, plan: PackPlan) -> Sampling:
@@ -199,7 +202,8 @@ class Rehearsal:
         sample(few)  # compiles kernels, and meets its memory for the first time
         # Many at once, as windows have them: by groups, what a batch reads depends on how many there are.
         many = int(_WINDOW_SECONDS / sample(few).unit_s)
-        many, before = max(min(many, plan.window_batches, _MOST_SAMPLED), few), device_bytes()[0]
+        many = max(min(many, plan.window_batches, _MOST_SAMPLED), few)
+        before = device_bytes()[0]
         rounds = sample(many, _SAMPLING_SECONDS)
         read_bytes = (device_bytes()[0] - before) / rounds.units if grouped else None
         return Sampling(batch_s=rounds.unit_s, window_batches=many, read_bytes=read_bytes)
@@ -236,7 +240,7 @@ class Rehearsal:
     def _steps(
         self, plan: PackPlan, reader: FeatureReader, folder: Path, num_rows: int, fetched: float,
         work: Callable[[MiniBatch], None],
-    ) -> Iterator["_Steps"]:  # fmt: skip
+    ) -> Iterator[Steps]:  # fmt: skip
         """Open steps of ``work`` over drawn batches, without end."""
         window = draw_window(
             folder / "drawn.pack",
@@ -253,7 +257,7 @@ class Rehearsal:
 
         windows = DrawnWindows(window, plan, passes=_PASSES)
         with Loader(windows, self._features, reader, device=self._device) as loader, steady_heap():
-            yield _Steps(iter(loader), step)
+            yield Steps(iter(loader), step)
 
     def _fill_s(self, plan: PackPlan, reader: FeatureReader, folder: Path, loaded: int) -> float:
         """Return the seconds in which a cache gets ``loaded`` rows from a packed window, by those of fewer rows."""
@@ -330,41 +334,6 @@ class Rehearsal:
     def _settle(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-
-
-class _Steps:
-    """Steps of a rehearsal, and when they ended.
-
-    Args:
-        batches: without end.
-        work: what is done with each.
-    """
-
-    def __init__(self, batches: Iterator[MiniBatch], work: Callable[[MiniBatch], None]) -> None:
-        self._batches = batches
-        self._work = work
-        self.ends = [time.monotonic()]  # of the steps, the start of the first one before them
-        self.cpu_s = [time.process_time()]  # of all cores, at those times
-
-    def take(self, *, until: Callable[[], bool]) -> None:
-        """Take steps until it is enough."""
-        while not until():
-            self._work(next(self._batches))
-            self.ends.append(time.monotonic())
-            self.cpu_s.append(time.process_time())
-
-    def enough(self) -> bool:
-        """Whether there are enough steps to tell how fast they go, or it takes too long."""
-        number = len(self.ends) - 1
-        return number >= _STEPS or (number >= _FEWEST and self.ends[-1] - self.ends[0] > _SECONDS)
-
-
-def _pace(steps: _Steps, load_bytes_s: float) -> Pace:
-    last = len(steps.ends) - 1
-    first = min(_START, last // 2)
-    batch_s, cpu_s = ((times[last] - times[first]) / (last - first) for times in (steps.ends, steps.cpu_s))
-    start_s = max(steps.ends[first] - steps.ends[0] - first * batch_s, 0.0)
-    return Pace(start_s=start_s, batch_s=batch_s, cpu_s=cpu_s, load_bytes_s=load_bytes_s)
 
 
 @contextmanager

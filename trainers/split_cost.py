@@ -57,7 +57,7 @@ class Work(Ground):
     sampling: Sampling
     forward_edges: int  # edges that pass runs over, all layers together
     sample_threads: int
-    fresh_byte_s: float  # seconds of a byte of memory that is touched for the first time
+    touch_byte_s: float  # seconds of a byte of memory that is touched for the first time
     cores: int
     workers: int = 1  # that share this machine, whose cores and speeds above are those of one of them
 
@@ -154,7 +154,7 @@ class Split:
     @property
     def sample_written(self) -> float:
         """Bytes of all windows of samples."""
-        return self.made * self.sample_bytes + _FRAME * self.plan.num_windows
+        return self.made * self.sample_bytes + _FRAME * self.num_windows
 
     @property
     def pack_read(self) -> float:
@@ -163,26 +163,22 @@ class Split:
         read = self.sample_written + self.alone * self.made * (self.id_nbytes * self.pilot.mean_nodes + _PAGE)
         if self.plan.mode == "packed":
             rows = self.made * self.fetched + self.loaded
-            read += self.plan.num_windows * _scan_bytes(self.work, rows / self.plan.num_windows)
+            read += self.num_windows * _scan_bytes(self.work, rows / self.num_windows)
         return read
 
     @property
     def pack_written(self) -> float:
         """Bytes of all packed windows; each names what the cache holds before and after."""
         rows = self.loaded * self.plan.row_nbytes if self.plan.mode == "packed" else 0.0
-        return self.made * self.batch_bytes + rows + (_FRAME + 16 * self.plan.num_slots) * self.plan.num_windows
+        return self.made * self.batch_bytes + rows + (_FRAME + 16 * self.plan.num_slots) * self.num_windows
 
     def sample_s(self, work: Work) -> float:
         """Return the seconds of sampling everything with nothing beside it."""
-        return self.made * self._batch_s(work)
+        return self.made * self.batch_s(work)
 
-    def _batch_s(self, work: Work) -> float:
-        """Seconds of sampling one batch; those of ``work`` are batches of training."""
+    def batch_s(self, work: Work) -> float:
+        """Return the seconds of sampling a batch with nothing beside it; those of ``work`` are batches of training."""
         return work.sampling.batch_s * self.pilot.mean_edges / max(work.pilot.mean_edges, 1)
-
-    def ahead_s(self, work: Work, index: int) -> float:
-        """Return the seconds of sampling what the cache plan of a window looks ahead for, with nothing beside it."""
-        return self.looked_ahead_of(index) * self._batch_s(work)
 
     @property
     def looked_ahead(self) -> int:

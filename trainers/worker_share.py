@@ -38,4 +38,4 @@ def share_of_disk(disk: DiskSpeed, workers: int) -> DiskSpeed:
 
 def share_of_engine(engine: EngineSpeed, workers: int) -> EngineSpeed:
     """Return the speed of packing that is left to each of several workers, which share the disk and its buffers."""
-    return replace(engine, pack_bytes_s=engine.pack_bytes_s / workers)
+    return replace(engine, pack_bytes_s=engine.pack_bytes_s / workers, byte_s=engine.byte_s * workers)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,7 +28,7 @@ from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.checkpoint import list_checkpoints
 from graphsys.trainers.fit import fit
 from graphsys.trainers.loader import Loader
-from graphsys.trainers.producer import ATTEMPTS
+from graphsys.trainers.producer import ATTEMPTS, TASKS, MakingTask, Producer, ProducerJob, TaskRequest, TaskRounds
 from graphsys.trainers.rows import open_reader
 
 # Windows of many batches, so that a signal sent when the first byte is written finds them half made.
@@ -189,3 +190,30 @@ def test_an_interrupted_training_shows_no_traceback_and_leaves_no_process(
     assert said == "interrupted; run the same command again to go on\n"
     assert training.returncode == code
     assert not producer.is_running()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_rehearsal_survives_the_death_of_its_process(make: Callable[..., Scene], task: MakingTask) -> None:
+    chosen = make()
+    job = ProducerJob(
+        run=chosen.run, store=chosen.store.path, schedule=chosen.schedule, plan=chosen.plan, split="train",
+        with_degree=False, overwrite=False,
+    )  # fmt: skip
+    producer = Producer(job, None)
+    replies: list[TaskRounds] = []
+
+    def rehearse() -> None:
+        producer.rehearse(TaskRequest(task=task, seconds=0.0))
+        ready.set()
+        replies.append(producer.rehearse(TaskRequest(task=task, seconds=0.5)))
+        producer.close()
+
+    ready = threading.Event()
+    thread = threading.Thread(target=rehearse)
+    thread.start()
+    assert ready.wait(WAIT_S)
+    one_producer().kill()
+    thread.join(WAIT_S)
+    assert replies[0].units > 0
+    assert producer.deaths == 1
+    assert producers() == []

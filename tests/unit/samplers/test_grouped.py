@@ -103,6 +103,14 @@ def test_the_file_of_a_window_depends_on_neither_the_way_nor_threads_nor_memory(
             assert write(tmp_path / "grouped", unmapped(graph), memory=memory, threads=threads) == expected
 
 
+def test_batches_without_seeds_are_sampled_too(graph: StoredTopology) -> None:
+    none = np.empty(0, np.int64)
+    seeds = [(none, SCHEDULE.key(0)), (SCHEDULE.seeds(1).node, SCHEDULE.key(1)), (none, SCHEDULE.key(2))]
+    for chosen in (seeds, seeds[:1]):
+        found = list(sample_groups(graph, chosen, DRAWING, threads=2, memory=SMALL))
+        assert [batch.batch_size for batch in found] == [len(node) for node, _ in chosen]
+
+
 def test_the_nodes_of_batches_are_the_same_by_groups(graph: StoredTopology) -> None:
     options: dict[str, Any] = {"fanouts": (4, 3), "threads": 2, "memory": SMALL}
     found = sample_nodes(unmapped(graph), SCHEDULE, range(20), **options)

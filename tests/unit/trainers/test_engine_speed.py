@@ -6,7 +6,6 @@ import pytest
 from graphsys.storage.flat import FlatArray, write_array
 from graphsys.storage.manifest import sealed_json
 from graphsys.trainers import drawn_packing
-from graphsys.trainers import engine_speed as engine_module
 from graphsys.trainers.engine_speed import ASSUMED, EngineSpeed, engine_speed, measure_engine
 
 OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, byte_s=1.0, version="0.0.1", measured="2001-01-31")
@@ -15,7 +14,7 @@ OLD = EngineSpeed(plan_access_s=1.0, pack_bytes_s=2.0, byte_s=1.0, version="0.0.
 @pytest.fixture(autouse=True)
 def small_window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Keep the window small and the cache of our own; return the cache folder."""
-    monkeypatch.setattr(engine_module, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(drawn_packing, "MOST_BYTES", 1_000_000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "graphsys"
 
@@ -39,6 +38,12 @@ def test_rows_of_any_shape_are_packed_within_a_small_budget(
     speed = measure_engine(tmp_path, features, codec=codec, with_rows=with_rows, memory=5 << 20)
     assert speed.pack_bytes_s > 0
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("num_nodes", [1, 3, 9])
+def test_a_store_of_few_nodes_is_packed_too(tmp_path: Path, num_nodes: int) -> None:
+    features = FlatArray(tmp_path / "x", write_array(tmp_path / "x", np.ones((num_nodes, 4), np.float32)))
+    assert measure_engine(tmp_path, features, codec="float32", with_rows=True, memory=5 << 20).byte_s > 0
 
 
 def test_a_measurement_is_remembered_per_device(tmp_path: Path, small_window: Path) -> None:

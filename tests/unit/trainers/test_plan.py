@@ -1,3 +1,5 @@
+import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +11,12 @@ from helpers.topologies import topology_of
 from helpers.trained import make_run
 
 from graphsys.core.errors import ConfigError, MemoryBudgetError
+from graphsys.core.types import Array
 from graphsys.core.units import GIB, KIB, MIB
 from graphsys.samplers.neighbor import sample_neighbors
 from graphsys.samplers.schedule import Schedule
 from graphsys.storage.codec import row_nbytes
+from graphsys.storage.files import drop_cache
 from graphsys.storage.residency import plan_residency
 from graphsys.storage.store import Store
 from graphsys.trainers import pilot as pilot_module
@@ -221,3 +225,29 @@ def test_a_short_last_batch_never_makes_the_pilot_take_batches_for_small(store: 
     pilot = run_pilot(run, schedule, store.topology(store.edge_type_within("node")))
     assert schedule.batches_per_epoch == 5
     assert pilot.mean_nodes > 0.95 * pilot.max_nodes / 1.15
+
+
+@pytest.mark.parametrize(("fanouts", "batch_size", "whole"), [([4, 4], 32, True), ([-1], 1, False)])
+def test_a_pilot_that_looks_at_much_of_the_topology_reads_it_front_to_back(
+    tmp_path: Path, fanouts: list[int], batch_size: int, *, whole: bool
+) -> None:
+    large = Store.open(tiny_store(tmp_path, num_nodes=300_000, num_edges=1_500_000, num_features=1))
+    run = make_run(large.path, Path("out"), memory="64MiB", sampler={"fanouts": fanouts, "batch_size": batch_size})
+    nodes = large.split("node", "train")
+    schedule = Schedule(nodes=nodes, batch_size=batch_size, seed=0, epochs=1, samples="fresh")
+    name = large.edge_type_within("node")
+    for path in large.path.rglob("topology/**/c/*"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            drop_cache(file.fileno())
+    if not _faults(large.topology(name).indices[-1:]):
+        pytest.skip("this file system keeps its pages in memory")
+    run_pilot(run, schedule, large.topology(name))
+    assert (_faults(large.topology(name).indices) == 0) == whole
+
+
+def _faults(array: Array) -> int:
+    """Return how many pages had to be waited for while the array was read."""
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+    array.sum()
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt - before

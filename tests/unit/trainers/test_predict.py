@@ -18,7 +18,8 @@ from graphsys.storage import disk_speed
 from graphsys.storage.manifest import open_sealed_json
 from graphsys.storage.store import Store
 from graphsys.storage.verify import verify
-from graphsys.trainers.cost_model import Paces, pack_cost, sample_cost, splits_of, train_cost
+from graphsys.trainers.company import Company, Slowdown
+from graphsys.trainers.cost_model import Paces, StageCost, splits_of, stage_costs
 from graphsys.trainers.engine_speed import EngineSpeed
 from graphsys.trainers.evaluate import evaluate
 from graphsys.trainers.fit import fit
@@ -26,6 +27,7 @@ from graphsys.trainers.inference import open_trained
 from graphsys.trainers.inference_cost import infer_cost
 from graphsys.trainers.layerwise import layer_width
 from graphsys.trainers.pass_rehearsal import PassPace, rehearse_passes
+from graphsys.trainers.plan import Mode
 from graphsys.trainers.predict import MODES, STAGES, ModePrediction, Prediction, compare, predict, save_prediction
 from graphsys.trainers.rehearsal import Pace, Sampling
 from graphsys.trainers.run_plans import RunPlans
@@ -95,7 +97,7 @@ def work(prediction: Prediction) -> Work:
         disk=disk,
         engine=engine,
         step_s=1e-3,
-        fresh_byte_s=0.0,
+        touch_byte_s=0.0,
         forward_s=1e-3,
         sampling=Sampling(batch_s=1e-3, window_batches=4),
     )
@@ -117,6 +119,18 @@ def batches(work: Work) -> float:
 
 
 FAST = pace(1e-3)
+
+
+def sample_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
+    return stage_costs(work, plans, paces)["sample"]
+
+
+def pack_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
+    return stage_costs(work, plans, paces)["pack"]
+
+
+def train_cost(work: Work, plans: RunPlans, paces: Paces) -> StageCost:
+    return stage_costs(work, plans, paces)["train"]
 
 
 @pytest.fixture
@@ -233,6 +247,19 @@ def test_making_windows_takes_longer_beside_training_that_leaves_no_core_free(wo
     assert idle < busy <= 2 * idle
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_is_priced_in_the_company_that_was_rehearsed(work: Work, plans: RunPlans, mode: Mode) -> None:
+    beside = replace(plans, train=replace(plans.train, mode=mode, window_batches=4), val=None)
+    alone = replace(work, val_pilot=None, val_schedule=None)
+    slow = Company(slowdowns={"sample": Slowdown(training=1.0, making=9.0)})  # packing was not rehearsed
+    costs = [
+        stage_costs(alone, beside, Paces(train=replace(FAST.train, batch_s=1.0, company=company), val=None))
+        for company in (None, slow)
+    ]
+    assert costs[0]["sample"].seconds < costs[1]["sample"].seconds
+    assert costs[0]["train"].seconds == pytest.approx(costs[1]["train"].seconds, rel=0.1)
+
+
 def test_sampling_takes_what_a_rehearsed_window_took(work: Work, plans: RunPlans) -> None:
     slower = replace(work, sampling=Sampling(batch_s=1.0, window_batches=4))
     assert (
@@ -294,7 +321,7 @@ def test_inference_takes_as_long_as_its_edges_do(work: Work) -> None:
 
 
 def test_inference_pays_for_memory_that_nobody_has_touched(work: Work) -> None:
-    warm, fresh = (infer_cost(replace(work, fresh_byte_s=seconds), passes(work)) for seconds in (0.0, 1e-6))
+    warm, fresh = (infer_cost(replace(work, touch_byte_s=seconds), passes(work)) for seconds in (0.0, 1e-6))
     assert fresh.seconds == pytest.approx(warm.seconds + 1e-6 * warm.memory_bytes)
 
 

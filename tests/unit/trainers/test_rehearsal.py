@@ -9,7 +9,6 @@ from helpers.producers import producers
 from helpers.trained import make_run
 
 from graphsys.core.config import RunConfig
-from graphsys.core.errors import MemoryBudgetError
 from graphsys.storage.store import Store
 from graphsys.trainers.budget import plan_run, train_schedule
 from graphsys.trainers.drawn_windows import DrawnBatch, draw_window, sample_some
@@ -110,17 +109,6 @@ def test_a_training_is_rehearsed_beside_a_producer_that_is_gone_afterwards(scene
     assert pace.company.spawn_s > 0
     assert all(seconds >= 0 for seconds in pace.company.first_s.values())
     assert not list(scene.run.out.parent.glob(".graphsys-scratch-*"))
-
-
-def test_a_producer_that_cannot_rehearse_says_why(scene: Scene) -> None:
-    plan = replace(scene.plan("packed"), producer_bytes=1)
-    with (
-        _open(scene) as rehearsal,
-        pytest.raises(MemoryBudgetError),
-        rehearsal.pace(plan, fetched=20.0, loaded=0.0, trains=True, beside=scene.schedule),
-    ):
-        pass
-    assert producers() == []
 
 
 def test_sampling_is_timed_on_windows_that_are_gone_afterwards(scene: Scene) -> None:
