@@ -31,7 +31,7 @@ _MOST_EDGES = 1 << 24  # of the part that is read and sorted
 _ROOM_SHARE = 0.75  # of the destinations for whose sums there is room: the first ones may have fewer edges than others
 _WARM_EDGES = 1 << 10  # of a first one, with which kernels are compiled and libraries set up
 _BLOCKS = 8  # that messages and outputs are timed on
-_ROUNDS = 3  # the later ones find memory that the first one has touched
+_ROUNDS = 5  # the later ones find memory that the first one has touched
 _STATE_BYTES = 512 * MIB  # most that sums are spread over: more than processors' caches
 
 _Result = TypeVar("_Result")
@@ -74,13 +74,16 @@ def rehearse_passes(
     room = min(each.range_nbytes for each in limits) // 2  # the other half is for the part's edges
     space = aligned_empty(min(most, _STATE_BYTES, room))
     space[:] = 0
-    found: list[PassPace] = []
     with Accumulator(torch.get_num_threads()) as accumulator, torch.no_grad():
-        for layer, dim, limit in zip(known, dims, limits, strict=False):
-            part = _Part(layer, edges, limit, dim, accumulator, space)
+        parts = [
+            _Part(layer, edges, limit, dim, accumulator, space)
+            for layer, dim, limit in zip(known, dims, limits, strict=False)
+        ]
+        for part in parts:
             part.pace(_WARM_EDGES)
-            found.append(_middle([part.pace(part.num_edges) for _ in range(_ROUNDS)]))
-    return tuple(found)
+        # All layers in turn: a second that the machine is busy with something else meets one round of each.
+        rounds = [[part.pace(part.num_edges) for part in parts] for _ in range(_ROUNDS)]
+    return tuple(_middle(list(paces)) for paces in zip(*rounds, strict=True))
 
 
 def _middle(rounds: list[PassPace]) -> PassPace:
