@@ -28,7 +28,7 @@ from graphsys.trainers.plan import PackPlan
 MakingTask = Literal["sample", "pack"]
 TASKS: tuple[MakingTask, ...] = get_args(MakingTask)
 PROGRAM = "graphsys.trainers.producer_process"
-ATTEMPTS = 3  # at one window; a cause that passes, such as a burst of another job's memory, has passed by then
+ATTEMPTS = 3  # at one request; a cause that passes, such as a burst of another job's memory, has passed by then
 _KILLS = {signal.SIGKILL, signal.SIGTERM}
 
 
@@ -93,7 +93,7 @@ class _Child:
 
 
 class Producer:
-    """Makes windows in a process of its own, one at a time; the process is started with the first window.
+    """Makes windows in a process of its own, one at a time, or rehearses that; it is started with the first request.
 
     The process ends with the thread that started it, even when that is killed, and holds ``claim`` until then. So the
     next run in the folder never meets it.
