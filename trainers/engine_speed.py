@@ -25,7 +25,7 @@ from graphsys.trainers.scratch import scratch_folder
 
 MAX_AGE = timedelta(days=7)
 _ROUNDS = 3  # other work on a shared machine makes a single one any length
-_LEAST_S, _MOST_S = 1, 4  # of them, where a round is short or long
+_LEAST_S, _MOST_S = 0.5, 4  # of them, where a round is short or long
 _MEMORY = 256 * MIB  # enough for a window of the rows below
 _ROWS, _DIM = 150_000, 128  # where no store is at hand
 

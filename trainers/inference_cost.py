@@ -14,12 +14,11 @@ from graphsys.trainers.split_cost import START_NBYTES, Work
 _LABEL_NBYTES = 9  # of a node: its class and its split
 
 
-def infer_cost(work: Work, passes: Sequence[PassPace], *, at_hand: int = 0) -> StageCost:
+def infer_cost(work: Work, passes: Sequence[PassPace]) -> StageCost:
     """Return the cost of running every layer over all nodes and of scoring what comes out.
 
     Args:
         passes: How fast layers go as passes over the rows; nothing where they take chunks of edges.
-        at_hand: Bytes of memory that the stage before gives back, and that are not fresh.
 
     Raises:
         MemoryBudgetError: The budget does not hold a few edges of some layer.
@@ -32,7 +31,7 @@ def infer_cost(work: Work, passes: Sequence[PassPace], *, at_hand: int = 0) -> S
     scored = work.num_nodes * (4 * work.layer_dims[-1] + _LABEL_NBYTES)
     memory_bytes = max(cost.memory_bytes for cost in layers)
     # What one layer has touched serves the next.
-    fresh_s = max(memory_bytes - at_hand, 0) * work.touch_byte_s
+    fresh_s = memory_bytes * work.touch_byte_s
     return StageCost(
         seconds=sum(cost.seconds for cost in layers) + scored / work.disk.read_bytes_s + fresh_s,
         device_bytes_read=sum(cost.device_bytes_read for cost in layers) + scored,

@@ -197,8 +197,7 @@ def predict(run: RunConfig, progress: Progress = SILENT, *, done_steps: int = 0,
     layer = run.num_layers if run.embed.layer == "last" else run.embed.layer
     # One process evaluates and embeds, and has the machine to itself.
     alone = replace(work, workers=1, cores=cores(), disk=disk)
-    passes = _rehearse_inference(scene, model, alone)
-    inference = infer_cost(alone, passes, at_hand=chosen.stages["train"].memory_bytes)
+    inference = infer_cost(alone, _rehearse_inference(scene, model, alone))
     table = table_cost(alone, layer, np.dtype(run.embed.dtype).itemsize)
     share = 1 - done_steps / max(scene.train.batches_per_epoch * run.trainer.epochs, 1)
     return Prediction(

@@ -201,10 +201,11 @@ class Rehearsal:
         few = min(_FEW, plan.window_batches)
         sample(few)  # compiles kernels, and meets its memory for the first time
         # Many at once, as windows have them: by groups, what a batch reads depends on how many there are.
-        many = int(_WINDOW_SECONDS / sample(few).unit_s)
-        many = max(min(many, plan.window_batches, _MOST_SAMPLED), few)
+        unit_s = sample(few).unit_s
+        many = max(min(int(_WINDOW_SECONDS / unit_s), plan.window_batches, _MOST_SAMPLED), few)
         before = device_bytes()[0]
-        rounds = sample(many, _SAMPLING_SECONDS)
+        # No longer than the run itself samples.
+        rounds = sample(many, min(_SAMPLING_SECONDS, schedule.num_batches * unit_s))
         read_bytes = (device_bytes()[0] - before) / rounds.units if grouped else None
         return Sampling(batch_s=rounds.unit_s, window_batches=many, read_bytes=read_bytes)
 
