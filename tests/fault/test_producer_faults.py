@@ -17,7 +17,7 @@ from helpers.cli_runs import write_run
 from helpers.graphs import tiny_store
 from helpers.loading import MEMORY, Scene, same_runs, scene
 from helpers.mounts import mounted_tmpfs
-from helpers.producers import WAIT_S, one_producer, producers, striking
+from helpers.producers import WAIT_S, job_of, one_producer, producers, striking
 from helpers.training import run_config
 
 from graphsys.core.errors import DiskError, MemoryBudgetError
@@ -28,7 +28,7 @@ from graphsys.trainers.batch import MiniBatch
 from graphsys.trainers.checkpoint import list_checkpoints
 from graphsys.trainers.fit import fit
 from graphsys.trainers.loader import Loader
-from graphsys.trainers.producer import ATTEMPTS, TASKS, MakingTask, Producer, ProducerJob, TaskRequest, TaskRounds
+from graphsys.trainers.producer import ATTEMPTS, TASKS, MakingTask, Producer, TaskRequest, TaskRounds
 from graphsys.trainers.rows import open_reader
 
 # Windows of many batches, so that a signal sent when the first byte is written finds them half made.
@@ -194,12 +194,7 @@ def test_an_interrupted_training_shows_no_traceback_and_leaves_no_process(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_rehearsal_survives_the_death_of_its_process(make: Callable[..., Scene], task: MakingTask) -> None:
-    chosen = make()
-    job = ProducerJob(
-        run=chosen.run, store=chosen.store.path, schedule=chosen.schedule, plan=chosen.plan, split="train",
-        with_degree=False, overwrite=False,
-    )  # fmt: skip
-    producer = Producer(job, None)
+    producer = Producer(job_of(make()), None)
     replies: list[TaskRounds] = []
 
     def rehearse() -> None:

@@ -8,10 +8,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from helpers.loading import Scene
 
-from graphsys.trainers.producer import PROGRAM
+from graphsys.trainers.producer import PROGRAM, ProducerJob
 
 WAIT_S = 60.0
+
+
+def job_of(chosen: Scene) -> ProducerJob:
+    """Return what the producer of a scene's windows is told."""
+    return ProducerJob(
+        run=chosen.run, store=chosen.store.path, schedule=chosen.schedule, plan=chosen.plan, split=chosen.split,
+        with_degree=True, overwrite=False,
+    )  # fmt: skip
 
 
 def producers(pid: int | None = None) -> list[psutil.Process]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.graphs import tiny_store
 from helpers.loading import scene
-from helpers.producers import producers
+from helpers.producers import job_of, producers
 
 from graphsys.core.errors import MemoryBudgetError
 from graphsys.trainers.company import rehearse_company, seconds_per_batch
@@ -15,11 +15,7 @@ from graphsys.trainers.producer import ProducerJob, TaskRounds
 
 @pytest.fixture
 def job(tmp_path: Path) -> ProducerJob:
-    chosen = scene(tiny_store(tmp_path), tmp_path / "run")
-    return ProducerJob(
-        run=chosen.run, store=chosen.store.path, schedule=chosen.schedule, plan=chosen.plan, split="train",
-        with_degree=True, overwrite=False,
-    )  # fmt: skip
+    return job_of(scene(tiny_store(tmp_path), tmp_path / "run"))
 
 
 def train_until(over: Callable[[], bool]) -> list[float]:

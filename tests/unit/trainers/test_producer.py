@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.graphs import tiny_store
 from helpers.loading import scene
-from helpers.producers import one_producer, producers
+from helpers.producers import job_of, one_producer, producers
 
 from graphsys.core.errors import ArtefactError, MemoryBudgetError, NodeIdError
 from graphsys.core.units import MIB
@@ -29,11 +29,7 @@ MANY_SLOTS = np.full(1_000_000, -1, np.int64)  # more than fits into the channel
 
 @pytest.fixture
 def job(tmp_path: Path) -> ProducerJob:
-    chosen = scene(tiny_store(tmp_path), tmp_path / "run")
-    return ProducerJob(
-        run=chosen.run, store=chosen.store.path, schedule=chosen.schedule, plan=chosen.plan, split="train",
-        with_degree=True, overwrite=False,
-    )  # fmt: skip
+    return job_of(scene(tiny_store(tmp_path), tmp_path / "run"))
 
 
 @pytest.fixture(autouse=True)
